@@ -1,0 +1,1 @@
+"""From a source of rows to padded batches: sources, splits, tokenising, batches."""

@@ -1,0 +1,88 @@
+"""Batches of rows of similar length, padded to the longest among them."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+
+Batch = dict[str, Tensor]
+
+# Batches are cut out of shuffled windows of this many batches, sorted by length.
+_WINDOW = 50
+
+
+class TrainingBatches:
+    """One process's batches of an epoch: a pure function of (seed, round, epoch).
+
+    All processes see the same global order and take turns: process `rank` of `world`
+    takes every `world`-th batch. Where the count does not divide, the first batches
+    come once more, so that all processes take the same number of steps.
+    """
+
+    def __init__(
+        self,
+        rows: Dataset,
+        collator: DataCollatorWithPadding,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self._rows = rows.select_columns(["input_ids", "label"])
+        self._lengths: list[int] = list(rows["length"])
+        self._collator = collator
+        self._batch_size = batch_size
+        self._seed = seed
+        self._rank, self._world = rank, world
+
+    def __len__(self) -> int:
+        """The number of batches of an epoch for one process."""
+        batches = -(-len(self._lengths) // self._batch_size)
+        return -(-batches // self._world)
+
+    def order(self, round_number: int, epoch: int) -> list[list[int]]:
+        """Return the row numbers of this process's batches."""
+        generator = torch.Generator().manual_seed(
+            hash((self._seed, round_number, epoch)) % 2**63
+        )
+        shuffled = torch.randperm(len(self._lengths), generator=generator).tolist()
+        window = self._batch_size * _WINDOW
+        batches = []
+        for start in range(0, len(shuffled), window):
+            rows = sorted(shuffled[start : start + window], key=self._lengths.__getitem__)
+            batches += [
+                rows[i : i + self._batch_size] for i in range(0, len(rows), self._batch_size)
+            ]
+        mixed = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+        mixed += mixed[: -len(mixed) % self._world]
+        return mixed[self._rank :: self._world]
+
+    def epoch(self, round_number: int, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """Yield an epoch's batches, without the first `skip`."""
+        return iter(
+            DataLoader(
+                self._rows,
+                batch_sampler=self.order(round_number, epoch)[skip:],
+                collate_fn=self._collator,
+                # Its own generator: making an iterator must not draw from the global one.
+                generator=torch.Generator(),
+            )
+        )
+
+
+def evaluation_loader(
+    rows: Dataset, collator: DataCollatorWithPadding, batch_size: int
+) -> DataLoader[Batch]:
+    """Return a loader over all rows once, shortest first."""
+    lengths: Sequence[int] = rows["length"]
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    ordered = rows.select(order).select_columns(["input_ids", "label"])
+    return DataLoader(ordered, batch_size, collate_fn=collator, generator=torch.Generator())
+
+
+def padding(tokenizer: PreTrainedTokenizerBase, on_gpu: bool) -> DataCollatorWithPadding:
+    """Return what pads a batch to its longest row, on a GPU to a multiple of 8."""
+    return DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if on_gpu else None)

@@ -1,0 +1,289 @@
+"""Where rows come from: the built-in sample, files, or the hub.
+
+Every source ends as a `Corpus` of texts and label names. Files are read strictly: what
+cannot be read for certain is an error with its line, and nothing is dropped in silence.
+"""
+
+import csv
+import io
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from datasets import DownloadManager, load_dataset
+
+from pruneloop.config import (
+    CorpusData,
+    DataConfig,
+    FilesData,
+    Format,
+    HubData,
+    Normalization,
+    Quoting,
+    SampleData,
+)
+from pruneloop.data import sample
+from pruneloop.errors import EnvironmentFault, InputError
+
+
+@dataclass
+class Rows:
+    """Texts with their label names, and what was done to them on the way in."""
+
+    texts: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    empty: int = 0
+    normalized: int = 0
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A source's rows; `test` is None where the source has no test split."""
+
+    train: Rows
+    test: Rows | None
+    name: str
+
+
+def load(config: DataConfig) -> Corpus:
+    """Read the rows that the configuration names.
+
+    Raises:
+        InputError: something about the rows is wrong; the message says where.
+        EnvironmentFault: a download failed.
+    """
+    if isinstance(config, SampleData):
+        return _load_sample(config)
+    if isinstance(config, FilesData):
+        return _load_files(config)
+    assert isinstance(config, HubData)
+    return _load_hub(config)
+
+
+def _load_sample(config: SampleData) -> Corpus:
+    train = sample.generate(config.train_rows, seed=config.split_seed)
+    known = [text for text, _ in train]
+    test = sample.generate(config.test_rows, seed=config.split_seed + 1, exclude=known)
+    splits = [Rows([text for text, _ in rows], [label for _, label in rows]) for rows in (train, test)]
+    return Corpus(*splits, name="built-in sample (synthetic, for trying out)")
+
+
+# -- files ---------------------------------------------------------------------------
+
+
+def _load_files(config: FilesData) -> Corpus:
+    def read(name: str) -> Rows:
+        location = _locate(config.path, name)
+        rows = _clean(_read_file(_fetch(location), name, config), config, name)
+        if not rows.texts:
+            raise InputError(f"{name}: no row with a text; is the file empty?")
+        return rows
+
+    test = read(config.test) if config.test else None
+    return Corpus(read(config.train), test, name=_locate(config.path, config.train))
+
+
+def _locate(folder: str | None, name: str) -> str:
+    if folder is None or "://" in name or Path(name).is_absolute():
+        return str(Path(name).expanduser()) if "://" not in name else name
+    if "://" in folder:
+        return f"{folder.rstrip('/')}/{name}"
+    if not Path(folder).expanduser().is_dir():
+        raise InputError(f"data.path={folder}: no such folder")
+    return str(Path(folder).expanduser() / name)
+
+
+def _fetch(location: str) -> Path:
+    """Return a local path; a URL is downloaded once and kept in the datasets cache."""
+    if "://" in location:
+        try:
+            return Path(str(DownloadManager().download(location)))
+        except (OSError, ConnectionError) as error:
+            raise EnvironmentFault(
+                f"cannot download {location} ({type(error).__name__}); "
+                "offline? give a local folder as data.path=/folder"
+            ) from error
+    for path in (Path(location), Path(location + ".gz")):
+        if path.is_file():
+            return path
+    beside = Path(location).parent
+    found = sorted(p.name for p in beside.iterdir() if p.is_file()) if beside.is_dir() else []
+    listing = f"; {beside} has {', '.join(found[:8])}" if found else ""
+    raise InputError(f"{location}: no such file{listing}")
+
+
+def _decode(path: Path, name: str, encoding: str) -> str:
+    with fsspec.open(str(path), "rb", compression="infer") as file:
+        raw = file.read()
+    tried = ["utf-8-sig", "cp949"] if encoding == "auto" else [encoding]
+    for candidate in tried:
+        try:
+            return raw.decode(candidate)
+        except UnicodeDecodeError:
+            continue
+        except LookupError:
+            raise InputError(f"data.encoding={encoding}: no such encoding; try cp949") from None
+    raise InputError(
+        f"{name}: is not {' or '.join(tried)}; name its encoding, such as data.encoding=utf-16"
+    )
+
+
+def _read_file(path: Path, name: str, config: FilesData) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (place, text, label) of each row, as the file has them."""
+    endings = Path(name.removesuffix(".gz").removesuffix(".xz")).suffix
+    by_ending = {
+        ".csv": Format.csv,
+        ".tsv": Format.tsv,
+        ".txt": Format.tsv,
+        ".json": Format.json,
+        ".jsonl": Format.json,
+        ".parquet": Format.parquet,
+    }
+    kind = by_ending.get(endings) if config.format == Format.auto else config.format
+    if kind is None:
+        raise InputError(f"{name}: unknown kind of file; say data.format=csv, tsv, json or parquet")
+    if kind == Format.parquet:
+        table = load_dataset("parquet", data_files=str(path), split="train")
+        _require(config, list(table.column_names), name)
+        for number, row in enumerate(table):
+            yield f"{name}, row {number + 1}", row[config.text], row[config.label]
+        return
+    content = _decode(path, name, config.encoding)
+    rows = _json_rows(content, name) if kind == Format.json else _table_rows(content, name, config, kind)
+    for place, row in rows:
+        _require(config, list(row), place)
+        yield place, row[config.text], row[config.label]
+
+
+def _require(config: CorpusData, columns: list[str], place: str) -> None:
+    for key, column in (("text", config.text), ("label", config.label)):
+        if column not in columns:
+            raise InputError(
+                f"{place}: no column {column!r} (data.{key}={column}); found: {', '.join(columns)}"
+            )
+
+
+def _json_rows(content: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        if content.lstrip().startswith("["):
+            rows = [(f"{name}, item {n}", row) for n, row in enumerate(json.loads(content), 1)]
+        else:
+            lines = enumerate(content.splitlines(), 1)
+            rows = [(f"{name}, line {n}", json.loads(line)) for n, line in lines if line.strip()]
+    except json.JSONDecodeError as error:
+        raise InputError(f"{name}, line {error.lineno}: not JSON ({error.msg})") from None
+    for place, row in rows:
+        if not isinstance(row, dict):
+            raise InputError(f"{place}: is not an object with columns")
+        yield place, row
+
+
+def _table_rows(
+    content: str, name: str, config: FilesData, kind: Format
+) -> Iterator[tuple[str, dict[str, str]]]:
+    delimiter = config.delimiter or ("\t" if kind == Format.tsv else ",")
+    quoting = csv.QUOTE_NONE if config.quoting == Quoting.none else csv.QUOTE_MINIMAL
+    reader = csv.reader(
+        io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting, strict=True
+    )
+    csv.field_size_limit(2**31 - 1)
+    lines = content.splitlines() if "\r" in content else content.split("\n")
+    header: list[str] | None = None
+    before = 0
+    try:
+        for cells in reader:
+            first, last, before = before, reader.line_num, reader.line_num
+            if not cells:
+                continue
+            place = f"{name}, line {first + 1}"
+            if header is None:
+                header = cells
+                _require(config, header, place)
+                continue
+            if last - first > 1:
+                _reject_swallowed(lines[first:last], place, delimiter, len(header))
+            if len(cells) != len(header):
+                raise InputError(
+                    f"{place}: {len(cells)} columns instead of {len(header)}; quote the text, "
+                    "or set data.delimiter or data.quoting"
+                )
+            yield place, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise InputError(
+            f"{name}, line {before + 1}: {error}; if quotes are plain characters in this "
+            "file, say data.quoting=none"
+        ) from None
+
+
+def _reject_swallowed(lines: list[str], place: str, delimiter: str, columns: int) -> None:
+    """A quoted text may span lines, but not when each of them is a whole row itself."""
+    if all(line.count(delimiter) == columns - 1 for line in lines):
+        raise InputError(
+            f"{place}: a stray quote swallows the next {len(lines) - 1} row(s); if quotes are "
+            "plain characters in this file, say data.quoting=none"
+        )
+
+
+def _clean(
+    rows: Iterable[tuple[str, Any, Any]], config: CorpusData, name: str
+) -> Rows:
+    """Normalise texts, name labels, and count what is dropped or changed."""
+    clean = Rows()
+    names: Mapping[str, str] = config.label_names
+    for place, text, label in rows:
+        if text is None or not str(text).strip():
+            clean.empty += 1
+            continue
+        if label is None or not str(label).strip():
+            raise InputError(f"{place}: the label is missing")
+        text, label = str(text), str(label).strip()
+        if names and label not in names:
+            raise InputError(
+                f"{place}: label {label!r} is not one of data.label_names ({', '.join(names)})"
+            )
+        if config.normalize == Normalization.NFC:
+            normal = unicodedata.normalize("NFC", text)
+            clean.normalized += normal != text
+            text = normal
+        clean.texts.append(text)
+        clean.labels.append(names.get(label, label))
+    return clean
+
+
+# -- the hub -------------------------------------------------------------------------
+
+
+def _load_hub(config: HubData) -> Corpus:
+    try:
+        loaded = load_dataset(config.name, config.config, revision=config.revision)
+    except (FileNotFoundError, ConnectionError, OSError, ValueError, RuntimeError) as error:
+        first = str(error).splitlines()[0] if str(error) else ""
+        kind = InputError if isinstance(error, (ValueError, FileNotFoundError)) else EnvironmentFault
+        raise kind(f"data.name={config.name}: cannot be loaded ({first})") from error
+
+    def read(split: str) -> Rows:
+        if split not in loaded:
+            raise InputError(f"{config.name}: no split {split!r}; found: {', '.join(loaded)}")
+        table = loaded[split]
+        _require(config, list(table.column_names), f"{config.name} {split}")
+        feature = table.features[config.label]
+        named = getattr(feature, "names", None)  # a ClassLabel
+
+        def label_of(value: Any) -> Any:
+            return named[value] if named and isinstance(value, int) and value >= 0 else value
+
+        rows = (
+            (f"{config.name} {split}, row {n + 1}", row[config.text], label_of(row[config.label]))
+            for n, row in enumerate(table)
+        )
+        return _clean(rows, config, split)
+
+    test = read(config.test) if config.test else None
+    return Corpus(read(config.train), test, name=config.name)

@@ -1,0 +1,80 @@
+"""Train, validation and test: stratified, seeded, with one label map."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from datasets import ClassLabel, Dataset, Features, Value
+
+from pruneloop.data.sources import Corpus, Rows
+from pruneloop.errors import InputError
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three splits with the columns `text` and `label`, and what happened to rows."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+    labels: list[str]
+    counts: dict[str, int]
+
+
+def split(
+    corpus: Corpus, validation: float, test_share: float, seed: int, drop_overlap: bool
+) -> Splits:
+    """Hold validation rows out of train (and test rows, where the corpus has none).
+
+    The label map is the sorted label names of train. Rows of train whose text also
+    stands in test are counted, and dropped on request.
+
+    Raises:
+        InputError: fewer than two labels, a test label that train lacks, or too few
+            rows of a label to divide.
+    """
+    labels = sorted(set(corpus.train.labels))
+    if len(labels) < 2:
+        raise InputError(f"only one label ({labels[0]}) in the training rows; two are needed")
+    if corpus.test:
+        unseen = sorted(set(corpus.test.labels) - set(labels))
+        if unseen:
+            raise InputError(f"labels of the test split that train lacks: {', '.join(unseen)}")
+    counts = {
+        "read": len(corpus.train) + (len(corpus.test) if corpus.test else 0),
+        "empty": corpus.train.empty + (corpus.test.empty if corpus.test else 0),
+        "normalized": corpus.train.normalized + (corpus.test.normalized if corpus.test else 0),
+    }
+    train = _dataset(corpus.train, labels)
+    if corpus.test:
+        test = _dataset(corpus.test, labels)
+    else:
+        train, test = _hold_out(train, test_share, seed, corpus.train.labels)
+    in_test = set(test["text"])
+    overlap = [text in in_test for text in train["text"]]
+    counts["train_rows_also_in_test"] = sum(overlap)
+    if drop_overlap:
+        train = train.select([i for i, shared in enumerate(overlap) if not shared])
+    counts["dropped_overlap"] = sum(overlap) if drop_overlap else 0
+    train, held_out = _hold_out(train, validation, seed, corpus.train.labels)
+    sizes = {"train": len(train), "validation": len(held_out), "test": len(test)}
+    return Splits(train, held_out, test, labels, counts | sizes)
+
+
+def _dataset(rows: Rows, labels: list[str]) -> Dataset:
+    ids = {label: index for index, label in enumerate(labels)}
+    return Dataset.from_dict(
+        {"text": rows.texts, "label": [ids[label] for label in rows.labels]},
+        features=Features({"text": Value("string"), "label": ClassLabel(names=labels)}),
+    )
+
+
+def _hold_out(rows: Dataset, share: float, seed: int, names: list[str]) -> tuple[Dataset, Dataset]:
+    try:
+        parts = rows.train_test_split(share, stratify_by_column="label", seed=seed)
+    except ValueError as error:
+        rarest, count = Counter(names).most_common()[-1]
+        raise InputError(
+            f"cannot hold out {share:g} of {len(rows)} rows with every label in both parts "
+            f"(the rarest label, {rarest}, has {count}): {error}"
+        ) from None
+    return parts["train"], parts["test"]

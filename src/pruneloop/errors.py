@@ -1,0 +1,43 @@
+"""What can go wrong, and the exit code that each of it ends the process with."""
+
+
+class PruneloopError(Exception):
+    """A failure with one line to say. `exit_code` 1 is reserved for our own bugs."""
+
+    exit_code = 1
+
+
+class ConfigError(PruneloopError, ValueError):
+    """The configuration asks for something that is not possible."""
+
+    exit_code = 2
+
+
+class InputError(PruneloopError, ValueError):
+    """A data set, a model or a tokenizer is not what it should be."""
+
+    exit_code = 3
+
+
+class CheckpointError(PruneloopError):
+    """A checkpoint is damaged, or belongs to another run."""
+
+    exit_code = 4
+
+
+class EnvironmentFault(PruneloopError):
+    """The machine cannot do it: no CUDA, no space, no network, a folder in use."""
+
+    exit_code = 5
+
+
+class InvariantError(PruneloopError):
+    """A number that must hold does not: a NaN, a wrong count, unequal masks."""
+
+    exit_code = 6
+
+
+class Preempted(PruneloopError):
+    """A signal asked the run to stop; its state is saved and it can go on."""
+
+    exit_code = 75

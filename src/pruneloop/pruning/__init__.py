@@ -1,0 +1,24 @@
+"""Exact pruning of a model's weights: scope, selection, methods, masks, schedule.
+
+Masks live beside the model, not in it: pruning writes zeros into ordinary parameters,
+and `Masks.zero_gradients` before each optimiser step keeps them zero. Nothing here
+knows about data or training.
+"""
+
+from pruneloop.pruning.masks import Masks
+from pruneloop.pruning.methods import GlobalL1, LayerL1, Method, RandomGlobal, StructuredLn
+from pruneloop.pruning.schedule import drops_by_amount, drops_to_target
+from pruneloop.pruning.scope import kind_of, prunable_weights
+
+__all__ = [
+    "GlobalL1",
+    "LayerL1",
+    "Masks",
+    "Method",
+    "RandomGlobal",
+    "StructuredLn",
+    "drops_by_amount",
+    "drops_to_target",
+    "kind_of",
+    "prunable_weights",
+]
