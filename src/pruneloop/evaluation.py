@@ -1,0 +1,84 @@
+"""Accuracy, macro-F1 and loss of a model on a split, exact under several processes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import evaluate
+import numpy
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.utils.data import DataLoader
+
+from pruneloop.data.batches import Batch
+from pruneloop.errors import InvariantError
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model reaches on a split; `loss` is the mean cross-entropy."""
+
+    accuracy: float
+    macro_f1: float
+    loss: float
+
+
+class ClassificationScores(evaluate.Metric):
+    """Accuracy and macro-F1, as an `evaluate` metric that needs no download.
+
+    Macro-F1 is the mean over the labels that occur in predictions or references, as in
+    scikit-learn's `f1_score(average="macro")`.
+    """
+
+    def __init__(self, cache_dir: Path) -> None:
+        super().__init__(keep_in_memory=True, cache_dir=str(cache_dir))
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="accuracy and macro-F1",
+            citation="",
+            features=datasets.Features(
+                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
+            ),
+        )
+
+    def _compute(self, *, predictions: Any, references: Any) -> dict[str, float]:
+        predicted, true = numpy.asarray(predictions), numpy.asarray(references)
+        f1 = []
+        for label in numpy.union1d(predicted, true):
+            hits = int(((predicted == label) & (true == label)).sum())
+            f1.append(2 * hits / int((predicted == label).sum() + (true == label).sum()))
+        return {"accuracy": float((predicted == true).mean()), "macro_f1": float(numpy.mean(f1))}
+
+
+def evaluate_model(
+    model: nn.Module,
+    loader: DataLoader[Batch],
+    accelerator: Accelerator,
+    rows: int,
+    metric: ClassificationScores,
+) -> Scores:
+    """Score a model on a loader that `accelerator` prepared.
+
+    Raises:
+        InvariantError: not exactly `rows` rows were scored, or the loss is not finite.
+    """
+    model.eval()
+    gathered: list[torch.Tensor] = []
+    with torch.inference_mode():
+        for batch in loader:
+            logits = model(**{k: v for k, v in batch.items() if k != "labels"}).logits.float()
+            losses = nn.functional.cross_entropy(logits, batch["labels"], reduction="none")
+            columns = torch.stack([logits.argmax(-1), batch["labels"], losses], dim=1).double()
+            gathered.append(accelerator.gather_for_metrics(columns))
+    table = torch.cat(gathered).cpu()
+    if len(table) != rows:
+        raise InvariantError(f"{len(table)} rows were evaluated instead of {rows}")
+    loss = float(table[:, 2].mean())
+    if not numpy.isfinite(loss):
+        raise InvariantError("the evaluation loss is not finite")
+    metric.add_batch(predictions=table[:, 0].long(), references=table[:, 1].long())
+    scores = metric.compute()
+    return Scores(accuracy=scores["accuracy"], macro_f1=scores["macro_f1"], loss=loss)

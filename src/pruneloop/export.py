@@ -1,0 +1,83 @@
+"""The permanent checkpoint: saved, loaded afresh and compared before it counts."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedTokenizerBase
+
+from pruneloop.durable import sync_folder
+from pruneloop.errors import InvariantError
+from pruneloop.pruning import Masks
+
+
+def export(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    masks: Masks,
+    target: Path,
+    texts: Sequence[str],
+) -> None:
+    """Save model and tokenizer so that plain transformers loads them, and prove it.
+
+    The folder is written beside `target`, verified there and then renamed, so that
+    `target` is complete and verified, or absent.
+
+    Raises:
+        InvariantError: the reloaded model differs: a missing or unexpected key, other
+            logits on `texts` (bit for bit, float32), or other zeros; or the reloaded
+            tokenizer gives other ids.
+    """
+    model.eval()
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    _verify(model, tokenizer, masks, temporary, texts)
+    for path in temporary.iterdir():
+        _publish(path)
+    sync_folder(temporary)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(temporary, target)
+    sync_folder(target.parent)
+
+
+def _publish(path: Path) -> None:
+    """Give a file the umask's mode (safetensors writes 0600) and flush it to the disk."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _verify(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    masks: Masks,
+    folder: Path,
+    texts: Sequence[str],
+) -> None:
+    reloaded, report = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True, local_files_only=True
+    )
+    for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report.get(key):
+            raise InvariantError(f"the saved checkpoint has {key}: {sorted(report[key])}")
+    words = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    long = {"truncation": True, "max_length": min(tokenizer.model_max_length, 512)}
+    if words(list(texts), **long)["input_ids"] != tokenizer(list(texts), **long)["input_ids"]:
+        raise InvariantError("the saved tokenizer gives other ids than the one trained with")
+    parameters = dict(reloaded.named_parameters())
+    for name, mask in masks.items():
+        zeros = parameters[name].numel() - int(parameters[name].count_nonzero())
+        if zeros < mask.numel() - int(mask.count_nonzero()):
+            raise InvariantError(f"{name}: the saved checkpoint has only {zeros} zeros")
+    inputs = tokenizer(list(texts), return_tensors="pt", padding=True, **long).to(model.device)
+    reloaded.to(model.device).eval()
+    with torch.inference_mode():
+        if not torch.equal(model(**inputs).logits, reloaded(**inputs).logits):
+            raise InvariantError("the saved checkpoint gives other logits than the live model")

@@ -1,0 +1,1 @@
+"""The model and its tokenizer: built from random weights, or loaded."""

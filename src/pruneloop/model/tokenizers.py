@@ -1,0 +1,97 @@
+"""Fast tokenizers that cannot be loaded as they are: our WordPiece, and KoBERT's."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from sentencepiece import sentencepiece_model_pb2
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import Unigram, WordPiece
+from tokenizers.trainers import WordPieceTrainer
+from transformers import PreTrainedTokenizerFast
+from transformers.utils import cached_file
+
+from pruneloop.errors import InputError
+
+KOBERT_FILE = "tokenizer_78b3253a26.model"
+
+_BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_KOBERT_SPECIALS = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")
+_NORMAL_PIECE = 1
+
+
+def _wrap(backend: Tokenizer, max_length: int) -> PreTrainedTokenizerFast:
+    """Add [CLS] ... [SEP] and the names of BERT's special tokens."""
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, backend.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=max_length,
+    )
+
+
+def train_wordpiece(
+    texts: Iterable[str], vocab_size: int, max_length: int
+) -> PreTrainedTokenizerFast:
+    """Train a cased WordPiece vocabulary on the texts.
+
+    Cased, because lower-casing also strips accents, which splits Hangul into jamo.
+    """
+    backend = Tokenizer(WordPiece(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    trainer = WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=list(_BERT_SPECIALS),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    return _wrap(backend, max_length)
+
+
+def load_kobert_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerFast:
+    """Build KoBERT's fast tokenizer from the SentencePiece file of a folder or hub id.
+
+    The ids are [UNK] [PAD] [CLS] [SEP] [MASK] and then the model's 7,997 normal pieces,
+    sorted. As in KoBERT's own code, accents are stripped first; the NFC after it joins
+    the jamo again, which the SentencePiece normaliser alone would leave apart.
+
+    Raises:
+        OSError: the file is not there.
+        InputError: it is not a SentencePiece unigram model.
+    """
+    path = cached_file(name, KOBERT_FILE, revision=revision)
+    model = sentencepiece_model_pb2.ModelProto()
+    try:
+        model.ParseFromString(Path(str(path)).read_bytes())
+    except Exception as error:  # protobuf's DecodeError has no stable import path
+        raise InputError(f"{path}: is not a SentencePiece model") from error
+    scores = {piece.piece: piece.score for piece in model.pieces if piece.type == _NORMAL_PIECE}
+    if not scores:
+        raise InputError(f"{path}: has no pieces")
+    vocabulary = [(special, 0.0) for special in _KOBERT_SPECIALS] + sorted(scores.items())
+    backend = Tokenizer(Unigram(vocabulary, unk_id=0, byte_fallback=False))
+    backend.normalizer = normalizers.Sequence(
+        [
+            normalizers.Replace("``", '"'),
+            normalizers.Replace("''", '"'),
+            normalizers.NFKD(),
+            normalizers.StripAccents(),
+            normalizers.NFC(),
+            normalizers.Precompiled(model.normalizer_spec.precompiled_charsmap),
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Strip(),
+        ]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    backend.decoder = decoders.Metaspace(prepend_scheme="always")
+    return _wrap(backend, max_length=512)
