@@ -1,7 +1,7 @@
 """Accuracy, macro-F1 and loss of a model on a split, exact under several processes."""
 
+import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader
 
-from pruneloop.data.batches import Batch
 from pruneloop.errors import InvariantError
 
 
@@ -32,8 +31,10 @@ class ClassificationScores(evaluate.Metric):
     scikit-learn's `f1_score(average="macro")`.
     """
 
-    def __init__(self, cache_dir: Path) -> None:
-        super().__init__(keep_in_memory=True, cache_dir=str(cache_dir))
+    def __init__(self) -> None:
+        # It makes a cache folder even when it keeps all in memory; ours goes with it.
+        self._folder = tempfile.TemporaryDirectory()
+        super().__init__(keep_in_memory=True, cache_dir=self._folder.name)
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -55,7 +56,7 @@ class ClassificationScores(evaluate.Metric):
 
 def evaluate_model(
     model: nn.Module,
-    loader: DataLoader[Batch],
+    loader: DataLoader[Any],
     accelerator: Accelerator,
     rows: int,
     metric: ClassificationScores,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 import numpy
 import torch
@@ -13,12 +14,22 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from transformers import get_linear_schedule_with_warmup
 
-from pruneloop.data.batches import Batch, TrainingBatches
 from pruneloop.errors import InvariantError
 from pruneloop.pruning import Masks
 
 # On a GPU, looking at the loss waits for it; do so only every this many steps.
 _LOOK_EVERY = 25
+
+
+Batch = dict[str, torch.Tensor]
+
+
+class Batches(Protocol):
+    """What training needs of its data: a length, and an epoch's batches in order."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, round_number: int, epoch: int) -> Iterator[Batch]: ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ class Progress:
     loss: float | None
 
 
-def steps_of(recipe: Recipe, batches: TrainingBatches) -> int:
+def steps_of(recipe: Recipe, batches: Batches) -> int:
     """Return how many optimiser steps a round takes."""
     return recipe.epochs * -(-len(batches) // recipe.accumulation)
 
@@ -68,7 +79,7 @@ def seed_epoch(seed: int, round_number: int, epoch: int, rank: int) -> None:
 
 def fine_tune(
     model: nn.Module,
-    batches: TrainingBatches,
+    batches: Batches,
     accelerator: Accelerator,
     masks: Masks,
     weights: Mapping[str, nn.Parameter],
@@ -112,7 +123,9 @@ def fine_tune(
             step += 1
             watch.add(step, loss, norm if scaler is None else loss)
             look = step == total or accelerator.device.type == "cpu" or step % _LOOK_EVERY == 0
-            yield Progress(step, total, epoch, rate, watch.mean(recipe.learning_rate) if look else None)
+            yield Progress(
+                step, total, epoch, rate, watch.mean(recipe.learning_rate) if look else None
+            )
 
 
 def _backward(model: nn.Module, group: list[Batch], accelerator: Accelerator) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -45,9 +46,8 @@ class TrainingBatches:
 
     def order(self, round_number: int, epoch: int) -> list[list[int]]:
         """Return the row numbers of this process's batches."""
-        generator = torch.Generator().manual_seed(
-            hash((self._seed, round_number, epoch)) % 2**63
-        )
+        sequence = numpy.random.SeedSequence((self._seed, round_number, epoch))
+        generator = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
         shuffled = torch.randperm(len(self._lengths), generator=generator).tolist()
         window = self._batch_size * _WINDOW
         batches = []
@@ -60,12 +60,12 @@ class TrainingBatches:
         mixed += mixed[: -len(mixed) % self._world]
         return mixed[self._rank :: self._world]
 
-    def epoch(self, round_number: int, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """Yield an epoch's batches, without the first `skip`."""
+    def epoch(self, round_number: int, epoch: int) -> Iterator[Batch]:
+        """Yield an epoch's batches."""
         return iter(
             DataLoader(
                 self._rows,
-                batch_sampler=self.order(round_number, epoch)[skip:],
+                batch_sampler=self.order(round_number, epoch),
                 collate_fn=self._collator,
                 # Its own generator: making an iterator must not draw from the global one.
                 generator=torch.Generator(),

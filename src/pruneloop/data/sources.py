@@ -71,8 +71,11 @@ def _load_sample(config: SampleData) -> Corpus:
     train = sample.generate(config.train_rows, seed=config.split_seed)
     known = [text for text, _ in train]
     test = sample.generate(config.test_rows, seed=config.split_seed + 1, exclude=known)
-    splits = [Rows([text for text, _ in rows], [label for _, label in rows]) for rows in (train, test)]
-    return Corpus(*splits, name="built-in sample (synthetic, for trying out)")
+
+    def rows(pairs: list[tuple[str, str]]) -> Rows:
+        return Rows([text for text, _ in pairs], [label for _, label in pairs])
+
+    return Corpus(rows(train), rows(test), name="built-in sample (synthetic, for trying out)")
 
 
 # -- files ---------------------------------------------------------------------------
@@ -156,7 +159,11 @@ def _read_file(path: Path, name: str, config: FilesData) -> Iterator[tuple[str, 
             yield f"{name}, row {number + 1}", row[config.text], row[config.label]
         return
     content = _decode(path, name, config.encoding)
-    rows = _json_rows(content, name) if kind == Format.json else _table_rows(content, name, config, kind)
+    rows = (
+        _json_rows(content, name)
+        if kind == Format.json
+        else _table_rows(content, name, config, kind)
+    )
     for place, row in rows:
         _require(config, list(row), place)
         yield place, row[config.text], row[config.label]
@@ -189,9 +196,11 @@ def _table_rows(
     content: str, name: str, config: FilesData, kind: Format
 ) -> Iterator[tuple[str, dict[str, str]]]:
     delimiter = config.delimiter or ("\t" if kind == Format.tsv else ",")
-    quoting = csv.QUOTE_NONE if config.quoting == Quoting.none else csv.QUOTE_MINIMAL
     reader = csv.reader(
-        io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting, strict=True
+        io.StringIO(content, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_NONE if config.quoting == Quoting.none else csv.QUOTE_MINIMAL,
+        strict=True,
     )
     csv.field_size_limit(2**31 - 1)
     lines = content.splitlines() if "\r" in content else content.split("\n")
@@ -231,9 +240,7 @@ def _reject_swallowed(lines: list[str], place: str, delimiter: str, columns: int
         )
 
 
-def _clean(
-    rows: Iterable[tuple[str, Any, Any]], config: CorpusData, name: str
-) -> Rows:
+def _clean(rows: Iterable[tuple[str, Any, Any]], config: CorpusData, name: str) -> Rows:
     """Normalise texts, name labels, and count what is dropped or changed."""
     clean = Rows()
     names: Mapping[str, str] = config.label_names
@@ -265,7 +272,9 @@ def _load_hub(config: HubData) -> Corpus:
         loaded = load_dataset(config.name, config.config, revision=config.revision)
     except (FileNotFoundError, ConnectionError, OSError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0] if str(error) else ""
-        kind = InputError if isinstance(error, (ValueError, FileNotFoundError)) else EnvironmentFault
+        kind = (
+            InputError if isinstance(error, (ValueError, FileNotFoundError)) else EnvironmentFault
+        )
         raise kind(f"data.name={config.name}: cannot be loaded ({first})") from error
 
     def read(split: str) -> Rows:

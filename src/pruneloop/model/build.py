@@ -47,7 +47,9 @@ def check_name(name: str) -> None:
         raise InputError(f"model.name={name}: no such folder")
 
 
-def build(config: ModelConfig, labels: Sequence[str], texts: Iterable[str], seed: int) -> Classifier:
+def build(
+    config: ModelConfig, labels: Sequence[str], texts: Iterable[str], seed: int
+) -> Classifier:
     """Build or load a classifier for the given labels, in float32.
 
     Args:
@@ -60,26 +62,33 @@ def build(config: ModelConfig, labels: Sequence[str], texts: Iterable[str], seed
     """
     torch.manual_seed(seed)
     names = dict(enumerate(labels))
-    ids = {label: index for index, label in names.items()}
     if isinstance(config, TinyModel):
-        tokenizer = train_wordpiece(texts, config.vocab_size, config.max_length)
-        model: PreTrainedModel = BertForSequenceClassification(
-            BertConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=config.hidden,
-                num_hidden_layers=config.layers,
-                num_attention_heads=config.heads,
-                intermediate_size=config.intermediate,
-                hidden_dropout_prob=config.dropout,
-                attention_probs_dropout_prob=config.dropout,
-                max_position_embeddings=config.max_length,
-                pad_token_id=tokenizer.pad_token_id,
-                id2label=names,
-                label2id=ids,
-            )
-        )
-        return Classifier(model, tokenizer, config.max_length)
+        return _build_tiny(config, names, texts)
     assert isinstance(config, PretrainedModel)
+    return _load_pretrained(config, names)
+
+
+def _build_tiny(config: TinyModel, names: dict[int, str], texts: Iterable[str]) -> Classifier:
+    tokenizer = train_wordpiece(texts, config.vocab_size, config.max_length)
+    model = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.hidden,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            intermediate_size=config.intermediate,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
+            max_position_embeddings=config.max_length,
+            pad_token_id=tokenizer.pad_token_id,
+            id2label=names,
+            label2id={label: index for index, label in names.items()},
+        )
+    )
+    return Classifier(model, tokenizer, config.max_length)
+
+
+def _load_pretrained(config: PretrainedModel, names: dict[int, str]) -> Classifier:
     check_name(config.name)
     tokenizer = _load_tokenizer(config)
     try:
@@ -88,15 +97,16 @@ def build(config: ModelConfig, labels: Sequence[str], texts: Iterable[str], seed
             revision=config.revision,
             dtype=torch.float32,
             id2label=names,
-            label2id=ids,
+            label2id={label: index for index, label in names.items()},
             ignore_mismatched_sizes=True,  # another number of labels in an old head
         )
     except (OSError, ValueError) as error:
         raise _explained(config.name, error) from error
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+    rows = model.config.vocab_size
+    if len(tokenizer) > rows:
         raise InputError(
             f"model.name={config.name}: its tokenizer has {len(tokenizer)} tokens, its "
-            f"embeddings {model.get_input_embeddings().weight.shape[0]}"
+            f"embeddings only {rows}"
         )
     if tokenizer.pad_token_id is None:
         raise InputError(f"model.name={config.name}: its tokenizer has no padding token")

@@ -8,7 +8,7 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, 
 from tokenizers.models import Unigram, WordPiece
 from tokenizers.trainers import WordPieceTrainer
 from transformers import PreTrainedTokenizerFast
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from pruneloop.errors import InputError
 
@@ -70,7 +70,7 @@ def load_kobert_tokenizer(name: str, revision: str | None = None) -> PreTrainedT
         InputError: it is not a SentencePiece unigram model.
     """
     path = cached_file(name, KOBERT_FILE, revision=revision)
-    model = sentencepiece_model_pb2.ModelProto()
+    model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     try:
         model.ParseFromString(Path(str(path)).read_bytes())
     except Exception as error:  # protobuf's DecodeError has no stable import path

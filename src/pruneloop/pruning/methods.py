@@ -26,6 +26,9 @@ class Method(Protocol):
     def units(self, masks: Masks) -> list[int]:
         """Return how many units each independently ranked group still keeps."""
 
+    def unit_sizes(self, masks: Masks) -> list[int]:
+        """Return how many weights a unit of each group has when it is whole."""
+
     def prune(self, weights: Weights, masks: Masks, drops: Sequence[int]) -> Masks:
         """Return the masks without `drops[i]` further units of group i.
 
@@ -70,6 +73,9 @@ class GlobalL1:
     def units(self, masks: Masks) -> list[int]:
         return [sum(_kept(masks).values())]
 
+    def unit_sizes(self, masks: Masks) -> list[int]:
+        return [1]
+
     def prune(self, weights: Weights, masks: Masks, drops: Sequence[int]) -> Masks:
         (k,) = drops
         room = {
@@ -106,6 +112,9 @@ class LayerL1:
     def units(self, masks: Masks) -> list[int]:
         return list(_kept(masks).values())
 
+    def unit_sizes(self, masks: Masks) -> list[int]:
+        return [1] * len(masks)
+
     def prune(self, weights: Weights, masks: Masks, drops: Sequence[int]) -> Masks:
         found: dict[str, Tensor] = {}
         for name, k in zip(masks, drops, strict=True):
@@ -126,6 +135,9 @@ class RandomGlobal:
 
     def units(self, masks: Masks) -> list[int]:
         return [sum(_kept(masks).values())]
+
+    def unit_sizes(self, masks: Masks) -> list[int]:
+        return [1]
 
     def prune(self, weights: Weights, masks: Masks, drops: Sequence[int]) -> Masks:
         generator = torch.Generator().manual_seed(self.seed)
@@ -154,6 +166,9 @@ class StructuredLn:
 
     def units(self, masks: Masks) -> list[int]:
         return [int(self._alive(mask).count_nonzero()) for mask in masks.values()]
+
+    def unit_sizes(self, masks: Masks) -> list[int]:
+        return [mask.shape[1 - self.dim] for mask in masks.values()]
 
     def prune(self, weights: Weights, masks: Masks, drops: Sequence[int]) -> Masks:
         found = {}

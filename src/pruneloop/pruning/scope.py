@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from torch import Tensor, nn
+from torch import nn
 
 from pruneloop.errors import ConfigError
 
@@ -94,8 +94,7 @@ def prunable_weights(
         found = {
             name
             for name, parameter in candidates.items()
-            if kind_of(name) in SCOPES[group]
-            and (group != "all_linear" or parameter.dim() == 2)
+            if kind_of(name) in SCOPES[group] and (group != "all_linear" or parameter.dim() == 2)
         }
         if not found:
             raise ConfigError(f"prune.scope={group}: selects no weight of this model")
