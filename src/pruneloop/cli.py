@@ -1,8 +1,14 @@
-"""The command line: Hydra composes the configuration, the pipeline runs it."""
+"""The command line: Hydra composes the configuration, the pipeline runs it.
 
+Whatever goes wrong ends as one line on standard error and an exit code (`errors.py`).
+HYDRA_FULL_ERROR=1 shows the traceback instead.
+"""
+
+import difflib
 import os
 import re
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
@@ -12,11 +18,46 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from pruneloop.config import Config, register_schema
-from pruneloop.errors import ConfigError, PruneloopError
+from pruneloop.config import Config, known_keys, register_schema
+from pruneloop.errors import ConfigError, EnvironmentFault, PruneloopError
 
-_PREFIX = "pruneloop"
 _INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; end the process with the exit code of what went wrong."""
+    full_error = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+    # Hydra then lets exceptions through, instead of printing them its own way.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    rank = int(os.environ.get("RANK", "0"))
+    if rank > 0:
+        # One run folder for all processes: only rank 0 has Hydra make one.
+        sys.argv += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout"]
+    codes: list[int] = []
+
+    def report(error: Exception) -> None:
+        known = None if full_error else _explain(error)
+        if known is None:
+            raise error
+        if rank == 0:
+            print(f"pruneloop: {known}", file=sys.stderr)
+        codes.append(known.exit_code)
+
+    def execute(composed: DictConfig) -> None:
+        # Caught here, inside the job, so that a sweep goes on with its next point.
+        try:
+            _execute(composed)
+        except Exception as error:
+            report(error)
+
+    register_schema()
+    try:
+        hydra.main(version_base="1.3", config_path=_conf_folder(), config_name="config")(execute)()
+    except KeyboardInterrupt:
+        codes.append(_INTERRUPTED)
+    except Exception as error:
+        report(error)
+    sys.exit(max(codes, default=0))
 
 
 def _conf_folder() -> str:
@@ -26,34 +67,28 @@ def _conf_folder() -> str:
 
 
 def _execute(composed: DictConfig) -> None:
-    config = cast(Config, OmegaConf.to_object(composed))
+    try:
+        config = cast(Config, OmegaConf.to_object(composed))
+    except AttributeError as error:
+        raise _unknown_key(_added_key(composed)) from error
     # torch and transformers take seconds to load: only once the configuration is right.
     from pruneloop import pipeline
 
     pipeline.run(config, Path(HydraConfig.get().runtime.output_dir))
 
 
-def main() -> None:
-    """Run the command line; end the process with the exit code of what went wrong."""
-    full_error = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
-    # Hydra then lets exceptions through, instead of printing them its own way.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    if int(os.environ.get("RANK", "0")) > 0:
-        # One run folder for all processes: only rank 0 has Hydra make one.
-        sys.argv += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout"]
-    register_schema()
-    try:
-        hydra.main(version_base="1.3", config_path=_conf_folder(), config_name="config")(_execute)()
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
-    except Exception as error:
-        if full_error:
-            raise
-        known = _explain(error)
-        if known is None:
-            raise
-        print(f"{_PREFIX}: {known}", file=sys.stderr)
-        sys.exit(known.exit_code)
+def _added_key(composed: DictConfig) -> str:
+    """Return the key that a `+` override put where the classes have none."""
+    own = {field.name for field in fields(Config)}
+    for group, node in composed.items():
+        if group not in own:
+            return str(group)
+        if isinstance(node, DictConfig):
+            names = {field.name for field in fields(OmegaConf.get_type(node))}
+            for key in node:
+                if key not in names:
+                    return f"{group}.{key}"
+    raise AssertionError("every key is known")
 
 
 def _explain(error: Exception) -> PruneloopError | None:
@@ -61,28 +96,40 @@ def _explain(error: Exception) -> PruneloopError | None:
     if isinstance(error, PruneloopError):
         return error
     if isinstance(error, MissingMandatoryValue):
-        key = _field(error, "full_key")
+        found = re.search(r"full_key: (\S+)", str(error))
+        key = found.group(1) if found else "a key"
         return ConfigError(f"{key} is missing; give it as {key}=VALUE")
-    if isinstance(error, (HydraException, OmegaConfBaseException, AttributeError)):
-        return _explain_config(error)
+    if isinstance(error, OverrideParseException):
+        return ConfigError(
+            f"cannot read {error.override!r}; put quotes around a value with Hangul, spaces "
+            "or any of {}[]=,: as in 'data.path=\"/자료/리뷰\"'"
+        )
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return _explain_composition(error)
+    if isinstance(error, OSError):
+        return EnvironmentFault(f"{error.filename}: {error.strerror}")
     return None
 
 
-def _explain_config(error: Exception) -> ConfigError | None:
-    text = _one_line(str(error))
-    cause = f": {_one_line(str(error.__cause__))}" if error.__cause__ else ""
-    if isinstance(error, OverrideParseException):
+def _explain_composition(error: Exception) -> ConfigError:
+    text = str(error)
+    if found := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_key(found.group(1))
+    if found := re.search(r"Could not find '(\S+)/(\S+)'", text):
+        group, option = found.groups()
+        listed = text.partition("Available options in")[2].partition("Config search")[0]
         return ConfigError(
-            f"cannot read {error.override!r}; put quotes around the value if it has Hangul, "
-            f"spaces or any of {{}}[]=,: as in 'data.path=\"/자료/리뷰\"' ({text})"
+            f"{group}={option}: no such option; one of {', '.join(listed.split()[1:])}"
         )
-    return ConfigError(text + cause)
+    text = " ".join(text.split()).removeprefix("Error merging override ")
+    cause = str(error.__cause__ or "").split("\n")[0]
+    return ConfigError(f"{text}: {cause}" if cause else text)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(re.sub(r"full_key:.*|object_type=.*|reference_type=.*", "", text).split())
-
-
-def _field(error: Exception, name: str) -> str:
-    found = re.search(rf"{name}: (\S+)", str(error))
-    return found.group(1) if found else "a key"
+def _unknown_key(key: str) -> ConfigError:
+    keys = known_keys()
+    if key in keys:
+        group = key.split(".")[0]
+        return ConfigError(f"{key}: not a key of this choice of {group}; see conf/{group}/")
+    near = difflib.get_close_matches(key, keys, n=1)
+    return ConfigError(f"{key}: unknown key" + (f"; did you mean {near[0]}?" if near else ""))

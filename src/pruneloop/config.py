@@ -6,7 +6,7 @@ that a nan fails them.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
@@ -322,16 +322,26 @@ class Config:
         )
 
 
+_GROUPS: dict[str, tuple[type, ...]] = {
+    "data": (SampleData, FilesData, HubData),
+    "model": (TinyModel, PretrainedModel),
+    "finetune": (FinetuneConfig,),
+    "prune": (PruneConfig, StructuredPruneConfig),
+}
+
+
 def register_schema() -> None:
-    """Put the classes where conf/ refers to them: `/schema@_here_: NAME`."""
+    """Put the classes where conf/ refers to them: `/schema/GROUP/CLASS@_here_`."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    for group, classes in {
-        "data": (SampleData, FilesData, HubData),
-        "model": (TinyModel, PretrainedModel),
-        "finetune": (FinetuneConfig,),
-        "prune": (PruneConfig,),
-        "structured_prune": (StructuredPruneConfig,),
-    }.items():
+    for group, classes in _GROUPS.items():
         for node in classes:
-            store.store(group=f"schema/{group}", name=node.__name__, node=node)
+            store.store(group=f"schema/{group}/{node.__name__}", name="schema", node=node)
+
+
+def known_keys() -> set[str]:
+    """Return every key that some choice of the groups has, dotted."""
+    keys = {field.name for field in fields(Config)}
+    for group, classes in _GROUPS.items():
+        keys |= {f"{group}.{field.name}" for node in classes for field in fields(node)}
+    return keys

@@ -46,6 +46,7 @@ from pruneloop.pruning import (
     Masks,
     RandomGlobal,
     StructuredLn,
+    check_scope,
     drops_by_amount,
     drops_to_target,
     kind_of,
@@ -228,6 +229,7 @@ def _check_before_loading(config: Config) -> None:
         and not torch.cuda.is_bf16_supported()
     ):
         raise EnvironmentFault("finetune.precision=bf16: this GPU has no bf16; use fp16")
+    check_scope(config.prune.scope)
     if isinstance(config.model, PretrainedModel):
         check_name(config.model.name)
 

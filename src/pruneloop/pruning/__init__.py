@@ -8,7 +8,7 @@ knows about data or training.
 from pruneloop.pruning.masks import Masks
 from pruneloop.pruning.methods import GlobalL1, LayerL1, Method, RandomGlobal, StructuredLn
 from pruneloop.pruning.schedule import drops_by_amount, drops_to_target
-from pruneloop.pruning.scope import kind_of, prunable_weights
+from pruneloop.pruning.scope import check_scope, kind_of, prunable_weights
 
 __all__ = [
     "GlobalL1",
@@ -17,6 +17,7 @@ __all__ = [
     "Method",
     "RandomGlobal",
     "StructuredLn",
+    "check_scope",
     "drops_by_amount",
     "drops_to_target",
     "kind_of",

@@ -62,9 +62,20 @@ def _matching(pattern: str, names: Iterable[str], key: str) -> set[str]:
     if not found:
         raise ConfigError(
             f"prune.{key}={pattern}: matches no prunable weight of this model; "
-            "run with prune.include=[] and see layers.csv for the names"
+            f"a name looks like {next(iter(names), '(there is none)')}"
         )
     return found
+
+
+def check_scope(scope: Iterable[str]) -> None:
+    """Reject names that are no scope.
+
+    Raises:
+        ConfigError: a name is not one of `SCOPES`.
+    """
+    for group in scope:
+        if group not in SCOPES:
+            raise ConfigError(f"prune.scope={group}: unknown; one of {', '.join(SCOPES)}")
 
 
 def prunable_weights(
@@ -88,9 +99,8 @@ def prunable_weights(
     """
     candidates = _candidates(model)
     selected: set[str] = set()
+    check_scope(scope)
     for group in scope:
-        if group not in SCOPES:
-            raise ConfigError(f"prune.scope={group}: unknown; one of {', '.join(SCOPES)}")
         found = {
             name
             for name, parameter in candidates.items()
