@@ -18,17 +18,10 @@ needs_shared = pytest.mark.skipif(
     not (SHARED / "data").is_dir(), reason="the real corpora are not beside the checkout"
 )
 
-SMALL = (
-    "data.train_rows=240",
-    "data.test_rows=60",
-    "model.layers=1",
-    "model.hidden=16",
-    "model.intermediate=32",
-    "finetune.dense_epochs=1",
-    "finetune.batch_size=32",
-    "rounds=2",
-    "device=cpu",
-)
+SMALL_DATA = ("data.train_rows=240", "data.test_rows=60")
+SMALL_MODEL = ("model.layers=1", "model.hidden=16", "model.intermediate=32")
+SHORT = ("finetune.dense_epochs=1", "finetune.batch_size=32", "rounds=2", "device=cpu")
+SMALL = (*SMALL_DATA, *SMALL_MODEL, *SHORT)
 """Overrides for a run of a second or two."""
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -84,8 +84,8 @@ def _added_key(composed: DictConfig) -> str:
         if group not in own:
             return str(group)
         if isinstance(node, DictConfig):
-            names = {field.name for field in fields(OmegaConf.get_type(node))}
-            for key in node:
+            names = {field.name for field in fields(cast(type[Config], OmegaConf.get_type(node)))}
+            for key in map(str, node):
                 if key not in names:
                     return f"{group}.{key}"
     raise AssertionError("every key is known")

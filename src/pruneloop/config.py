@@ -231,7 +231,7 @@ class PruneConfig:
     def __post_init__(self) -> None:
         for key in ("scope", "include", "exclude"):
             value = getattr(self, key)
-            names = [value] if isinstance(value, str) else list(value or [])
+            names = value if isinstance(value, list) else [value]
             _check(
                 all(isinstance(name, str) for name in names),
                 f"prune.{key}",

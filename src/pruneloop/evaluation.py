@@ -1,7 +1,7 @@
 """Accuracy, macro-F1 and loss of a model on a split, exact under several processes."""
 
-import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -31,10 +31,8 @@ class ClassificationScores(evaluate.Metric):
     scikit-learn's `f1_score(average="macro")`.
     """
 
-    def __init__(self) -> None:
-        # It makes a cache folder even when it keeps all in memory; ours goes with it.
-        self._folder = tempfile.TemporaryDirectory()
-        super().__init__(keep_in_memory=True, cache_dir=self._folder.name)
+    def __init__(self, cache_dir: Path) -> None:
+        super().__init__(keep_in_memory=True, cache_dir=str(cache_dir))
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(

@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,8 +107,8 @@ def run(config: Config, path: Path) -> None:
     try:
         if main:
             folder.write_status("running", pid=os.getpid(), host=platform.node())
-        with logging_redirect_tqdm():
-            _run_rounds(config, folder, accelerator)
+        with logging_redirect_tqdm(), tempfile.TemporaryDirectory() as scratch:
+            _run_rounds(config, folder, accelerator, Path(scratch))
         if main:
             folder.write_status("done", rounds=config.rounds)
     except BaseException as error:
@@ -119,13 +120,13 @@ def run(config: Config, path: Path) -> None:
         _stop_accelerator(accelerator)
 
 
-def _run_rounds(config: Config, folder: RunFolder, accelerator: Accelerator) -> None:
+def _run_rounds(config: Config, folder: RunFolder, accelerator: Accelerator, scratch: Path) -> None:
     """Data and model, then round 0, then prune and fine-tune, then the checkpoint."""
     with accelerator.main_process_first():
         split = _load_splits(config)
         classifier = build(config.model, split.labels, split.train["text"], config.seed)
         data = _tokenise(split, classifier)
-    loop = _prepare(config, accelerator, classifier, data)
+    loop = _prepare(config, accelerator, classifier, data, scratch)
     masks = Masks.from_zeros(loop.weights)
     drops = _plan(config, masks)
     if accelerator.is_main_process:
@@ -295,7 +296,7 @@ def _tokenise(split: splits.Splits, classifier: Classifier) -> _Data:
 
 
 def _prepare(
-    config: Config, accelerator: Accelerator, classifier: Classifier, data: _Data
+    config: Config, accelerator: Accelerator, classifier: Classifier, data: _Data, scratch: Path
 ) -> _Loop:
     """Put model and data where they are computed on; prepared once for all rounds."""
     plain = classifier.model
@@ -329,7 +330,7 @@ def _prepare(
         validation=validation,
         test=test,
         rows=(len(data.validation.rows), len(data.test.rows)),
-        metric=ClassificationScores(),
+        metric=ClassificationScores(scratch),
         seed=config.seed,
         rounds=config.rounds,
     )

@@ -39,10 +39,11 @@ def split(
         unseen = sorted(set(corpus.test.labels) - set(labels))
         if unseen:
             raise InputError(f"labels of the test split that train lacks: {', '.join(unseen)}")
+    parts = [corpus.train, corpus.test] if corpus.test else [corpus.train]
     counts = {
-        "read": len(corpus.train) + (len(corpus.test) if corpus.test else 0),
-        "empty": corpus.train.empty + (corpus.test.empty if corpus.test else 0),
-        "normalized": corpus.train.normalized + (corpus.test.normalized if corpus.test else 0),
+        "read": sum(len(rows) + rows.empty for rows in parts),
+        "empty": sum(rows.empty for rows in parts),
+        "normalized": sum(rows.normalized for rows in parts),
     }
     train = _dataset(corpus.train, labels)
     if corpus.test:

@@ -60,6 +60,7 @@ def tokenise(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int)
     table = rows.map(
         encode,
         batched=True,
+        desc="tokenising",
         remove_columns=["text"],
         cache_file_name=str(cache / f"{name}.arrow"),
         new_fingerprint=name,

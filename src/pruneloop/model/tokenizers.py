@@ -1,5 +1,6 @@
 """Fast tokenizers that cannot be loaded as they are: our WordPiece, and KoBERT's."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -42,20 +43,43 @@ def train_wordpiece(
 ) -> PreTrainedTokenizerFast:
     """Train a cased WordPiece vocabulary on the texts.
 
-    Cased, because lower-casing also strips accents, which splits Hangul into jamo.
+    Cased, because lower-casing also strips accents, which splits Hangul into jamo. The
+    same texts give the same vocabulary, which the trainer alone does not promise.
     """
-    backend = Tokenizer(WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    words = Counter(
+        word
+        for text in texts
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+    )
+    backend = Tokenizer(WordPiece(_wordpiece_vocabulary(words, vocab_size), unk_token="[UNK]"))
+    backend.normalizer, backend.pre_tokenizer = normalizer, splitter
     backend.decoder = decoders.WordPiece()
+    return _wrap(backend, max_length)
+
+
+def _wordpiece_vocabulary(words: Counter[str], vocab_size: int) -> dict[str, int]:
+    """Return pieces and their ids, with at most a quarter of them for single letters."""
+    letters: Counter[str] = Counter()
+    for word, count in words.items():
+        for letter in word:
+            letters[letter] += count
+    ranked = sorted(letters, key=lambda letter: (-letters[letter], letter))
+    common = sorted(ranked[: vocab_size // 4])
     trainer = WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
-        special_tokens=list(_BERT_SPECIALS),
+        # The trainer meets words in random order, numbers "##x" as it meets it, and
+        # breaks ties by number. Naming those first takes the chance out of it.
+        special_tokens=[*_BERT_SPECIALS, *(f"##{letter}" for letter in common)],
         show_progress=False,
     )
-    backend.train_from_iterator(texts, trainer)
-    return _wrap(backend, max_length)
+    scratch = Tokenizer(WordPiece(unk_token="[UNK]"))
+    scratch.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    known = [word for word in sorted(words) if set(word) <= set(common)]
+    scratch.train_from_iterator((" ".join([word] * words[word]) for word in known), trainer)
+    return scratch.get_vocab()
 
 
 def load_kobert_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerFast:

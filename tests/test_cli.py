@@ -1,0 +1,128 @@
+"""The command as users run it: in a process of its own, good and bad input."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SMALL, Command
+
+
+def one_line(result: subprocess.CompletedProcess[str], code: int) -> str:
+    """Return standard error's only line, having checked the exit code."""
+    assert result.returncode == code, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("pruneloop: ") and "Traceback" not in result.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["prune.amount=1.5"], ["prune.amount=1.5", "between 0 and 1", "try"]),
+        (["prune.amount=-0.1"], ["prune.amount=-0.1", "between 0 and 1"]),
+        (["prune.amount=nan"], ["prune.amount=nan", "between 0 and 1"]),
+        (["prune.amount=abc"], ["prune.amount=abc", "Float"]),
+        (["prune.amount=1"], ["prune.amount=1.0", "between 0 and 1"]),
+        (["prune.amount=0"], ["prune.amount=0.0", "between 0 and 1"]),
+        (["rounds=0"], ["rounds=0", "from 1"]),
+        (["rounds=-1"], ["rounds=-1", "from 1"]),
+        (["rounds=2.5"], ["rounds=2.5", "Integer"]),
+        (["prune.amout=0.3"], ["prune.amout", "unknown key", "prune.amount"]),
+        (["+prune.amout=0.3"], ["prune.amout", "unknown key", "prune.amount"]),
+        (["+foo=1"], ["foo", "unknown key"]),
+        (["+prune.n=1"], ["prune.n", "this choice of prune"]),
+        (["model.name=x"], ["model.name", "this choice of model"]),
+        (["data=nsmcc"], ["data=nsmcc", "no such option", "nsmc", "ynat"]),
+        (["device=tpu"], ["device=tpu", "auto, cpu, cuda"]),
+        (["prune.amount=0.2", "prune.target_sparsity=0.5"], ["prune.target_sparsity", "excludes"]),
+        (["data=files"], ["data.train", "missing"]),
+        (["data=nsmc", "data.path=/자료/리뷰"], ["data.path", "quotes"]),
+    ],
+)
+def test_bad_configuration_is_exit_2(command: Command, overrides: list[str], words: list[str]):
+    line = one_line(command(*overrides), 2)
+    assert all(word in line for word in words), line
+
+
+def test_a_scope_that_does_not_exist_is_said_before_loading(command: Command):
+    result = command("prune.scope=qvk")
+    assert "qkv, attention" in one_line(result, 2)
+    assert "data:" not in result.stdout
+
+
+def test_a_pattern_that_matches_nothing_is_exit_2(command: Command):
+    line = one_line(command(*SMALL, 'prune.exclude=["*nothing*"]'), 2)
+    assert "*nothing*" in line and "bert.encoder" not in line.split("matches")[0]
+
+
+def test_a_missing_folder_is_no_hub_id(command: Command):
+    line = one_line(command("model=pretrained", "model.name=/no/such/folder"), 3)
+    assert "no such folder" in line and "hub" not in line
+
+
+def test_a_quoted_hangul_path_is_read(command: Command):
+    line = one_line(command("data=nsmc", 'data.path="/자료/리뷰"'), 3)
+    assert "data.path=/자료/리뷰: no such folder" in line
+
+
+def test_cuda_where_there_is_none_is_exit_5(command: Command):
+    assert "CUDA" in one_line(command("device=cuda", CUDA_VISIBLE_DEVICES=""), 5)
+
+
+def test_an_unreachable_hub_is_exit_5(command: Command):
+    line = one_line(command(*SMALL[:2], "model=klue_bert", "device=cpu"), 5)
+    assert "klue/bert-base" in line and "offline" in line
+
+
+def test_a_folder_that_cannot_be_written_is_exit_5(command: Command):
+    assert "/dev/null/run" in one_line(command("hydra.run.dir=/dev/null/run"), 5)
+
+
+def test_full_errors_on_request(command: Command):
+    result = command("rounds=0", HYDRA_FULL_ERROR="1")
+    assert result.returncode == 1 and "Traceback" in result.stderr
+
+
+def test_the_main_job_on_its_defaults(command: Command, tmp_path: Path):
+    """`python train.py`: the sample, the tiny model, and what the README promises of them."""
+    result = command("hydra.run.dir=run", "prune.amount=0.2", "rounds=5", timeout=220)
+    assert result.returncode == 0, result.stderr
+    assert "synthetic" in result.stdout and "zeros expected" in result.stdout
+    rounds = [json.loads(line) for line in (tmp_path / "run/rounds.jsonl").read_text().splitlines()]
+    assert [r["zeros"] for r in rounds] == [0, 4915, 8847, 11993, 14510, 16523]
+    dense, last = rounds[0], rounds[-1]
+    assert dense["accuracy"] > 0.95 and dense["test_accuracy"] > 0.95
+    assert last["sparsity"] > 0.67
+    assert abs(last["test_accuracy"] - dense["test_accuracy"]) <= 0.02
+    table = [line for line in result.stdout.splitlines() if line.strip()[:1].isdigit()]
+    assert len(table) >= 12  # the plan and the rounds
+    assert str(tmp_path / "run/checkpoint") in result.stdout
+    assert "%|" not in result.stdout
+    status = json.loads((tmp_path / "run/STATUS.json").read_text())
+    assert status["state"] == "done"
+
+
+def test_the_wheel_carries_conf_and_runs(tmp_path: Path):
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert "pruneloop/conf/config.yaml" in archive.namelist()
+        archive.extractall(tmp_path / "site")
+    result = subprocess.run(
+        [sys.executable, "-c", "from pruneloop.cli import main; main()", "--cfg", "job"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "rounds: 5" in result.stdout

@@ -1,0 +1,155 @@
+"""The configuration: conf/ composes, types and ranges hold, presets say what they should."""
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+
+from pruneloop.config import (
+    Config,
+    FilesData,
+    Method,
+    Precision,
+    PretrainedModel,
+    StructuredPruneConfig,
+    TinyModel,
+    known_keys,
+    register_schema,
+)
+from pruneloop.errors import ConfigError
+
+
+def composed(*overrides: str) -> Config:
+    register_schema()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return OmegaConf.to_object(compose("config", list(overrides)))
+
+
+def test_defaults_are_the_sample_and_the_tiny_model() -> None:
+    config = composed()
+    assert isinstance(config.model, TinyModel)
+    assert (config.rounds, config.prune.amount, config.prune.scope) == (5, 0.2, ["encoder"])
+    assert config.prune.method == Method.global_l1
+
+
+@pytest.mark.parametrize("model", ["kobert", "klue_bert", "koelectra", "kcbert"])
+def test_a_pretrained_model_brings_its_own_recipe(model: str) -> None:
+    config = composed(f"model={model}")
+    assert isinstance(config.model, PretrainedModel)
+    assert config.finetune.learning_rate == 5e-5
+    assert config.finetune.dense_learning_rate == 5e-5
+
+
+def test_the_recipe_can_be_chosen_against_the_model() -> None:
+    assert composed("model=kobert", "finetune=tiny").finetune.dense_epochs == 10
+
+
+def test_kobert_nsmc_is_the_real_thing() -> None:
+    config = composed("experiment=kobert_nsmc")
+    assert isinstance(config.data, FilesData) and isinstance(config.model, PretrainedModel)
+    assert config.model.name == "monologg/kobert"
+    assert config.data.label_names == {"0": "negative", "1": "positive"}
+    assert (config.model.max_length, config.finetune.batch_size) == (128, 64)
+    assert config.finetune.precision == Precision.bf16
+
+
+def test_structured_pruning_has_its_own_keys() -> None:
+    prune = composed("prune=structured_ln", "prune.n=1", "prune.dim=0").prune
+    assert isinstance(prune, StructuredPruneConfig)
+    assert (prune.n, prune.dim, prune.method) == (1.0, 0, Method.structured_ln)
+
+
+@pytest.mark.parametrize("value", ["qkv", "[qkv]"])
+def test_a_scope_is_a_name_or_a_list(value: str) -> None:
+    assert composed(f"prune.scope={value}").prune.scope == ["qkv"]
+
+
+def test_target_sparsity_takes_the_place_of_amount() -> None:
+    prune = composed("prune.target_sparsity=0.8").prune
+    assert (prune.amount, prune.target_sparsity) == (None, 0.8)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "rounds=0",
+        "rounds=-1",
+        "rounds=1001",
+        "seed=-1",
+        "prune.amount=1.5",
+        "prune.amount=-0.1",
+        "prune.amount=nan",
+        "prune.amount=1",
+        "prune.amount=0",
+        "prune.target_sparsity=1",
+        "prune.target_sparsity=nan",
+        "prune.max_layer_sparsity=0",
+        "prune.scope=3",
+        "data.validation=0",
+        "data.validation=nan",
+        "data.train_rows=0",
+        "model.heads=3",
+        "model.hidden=0",
+        "model.dropout=1",
+        "model.max_length=1",
+        "model.vocab_size=5",
+        "finetune.epochs=0",
+        "finetune.batch_size=0",
+        "finetune.accumulation=0",
+        "finetune.learning_rate=0",
+        "finetune.learning_rate=nan",
+        "finetune.learning_rate=inf",
+        "finetune.dense_learning_rate=-1",
+        "finetune.max_grad_norm=0",
+        "finetune.warmup=1",
+        "finetune.weight_decay=-1",
+    ],
+)
+def test_ranges(override: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        composed(override)
+    assert override.split("=")[0] in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("prune.amount=0.2", "prune.target_sparsity=0.5"),
+        ("prune=random", "prune.max_layer_sparsity=0.9"),
+        ("prune=structured_ln", "prune.n=0"),
+        ("prune=structured_ln", "prune.dim=2"),
+        ("device=cpu", "finetune.precision=fp16"),
+        ("data=files", "data.train=a.csv", "data.delimiter=ab"),
+        ("data=files", "data.train=a.csv", "data.test_share=0"),
+    ],
+)
+def test_ranges_that_need_a_choice(overrides: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError):
+        composed(*overrides)
+
+
+def test_what_must_be_given_is_missing() -> None:
+    with pytest.raises(MissingMandatoryValue):
+        composed("data=files")
+
+
+def test_conf_explains_itself() -> None:
+    for path in sorted((ROOT / "conf").glob("*/*.yaml")):
+        assert path.read_text(encoding="utf-8").startswith("#"), path
+    lines = (ROOT / "conf" / "config.yaml").read_text(encoding="utf-8").splitlines()
+    for key in ("rounds", "seed", "device"):
+        place = next(i for i, line in enumerate(lines) if line.startswith(f"{key}:"))
+        assert "#" in lines[place] and lines[place - 1].startswith("#")
+
+
+def test_known_keys_are_dotted() -> None:
+    assert {"rounds", "prune.amount", "model.name", "data.delimiter"} <= known_keys()
+
+
+def test_conf_names_no_class_to_execute() -> None:
+    for path in Path(ROOT / "conf").rglob("*.yaml"):
+        assert "_target_" not in path.read_text(encoding="utf-8")

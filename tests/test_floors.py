@@ -1,0 +1,67 @@
+"""The house's floors: imports only point down, and rooms of one floor stay apart."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "src" / "pruneloop"
+
+FLOORS = [
+    {"errors", "durable"},
+    {"config", "pruning", "records"},
+    {"data", "model", "training", "evaluation", "checkpoint", "report", "export"},
+    {"pipeline"},
+    {"cli"},
+]
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def floor(name: str) -> int:
+    return next(level for level, rooms in enumerate(FLOORS) if name in rooms)
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    here = room(path)
+    if here == "__init__":
+        return
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "pruneloop" or parts[1] == here:
+            continue
+        assert floor(parts[1]) < floor(here), f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_hydra_stays_in_cli_and_config(path: Path) -> None:
+    roots = {name.split(".")[0] for name in imports(path)}
+    if room(path) not in {"cli", "config"}:
+        assert not roots & {"hydra", "omegaconf"}
+
+
+def test_pruning_knows_torch_only() -> None:
+    allowed = {"torch", "pruneloop", "collections", "dataclasses", "typing", "hashlib", "re"}
+    allowed |= {"fnmatch"}
+    for path in (PACKAGE / "pruning").glob("*.py"):
+        assert {name.split(".")[0] for name in imports(path)} <= allowed, path
+
+
+def test_records_need_the_standard_library_only() -> None:
+    roots = {name.split(".")[0] for name in imports(PACKAGE / "records.py")}
+    assert not roots & {"torch", "numpy", "pandas", "datasets"}

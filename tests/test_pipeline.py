@@ -1,0 +1,177 @@
+"""Whole runs in this process: records, exact zeros, reproducibility, the checkpoint."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SHARED, SHORT, SMALL, SMALL_DATA, SMALL_MODEL, needs_shared
+from safetensors.torch import load_file
+from test_config import composed
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+import pruneloop.pipeline as rounds_pipeline
+from pruneloop.errors import ConfigError, EnvironmentFault, InputError, InvariantError
+
+
+def run(folder: Path, *overrides: str, base: tuple[str, ...] = SMALL) -> list[dict]:
+    folder.mkdir()
+    rounds_pipeline.run(composed(*base, *overrides), folder)
+    return read_rounds(folder)
+
+
+def read_rounds(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+
+
+def without_times(rounds: list[dict]) -> list[dict]:
+    return [{k: v for k, v in r.items() if k != "seconds"} for r in rounds]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pipeline") / "run"
+    run(folder)
+    return folder
+
+
+def test_the_run_folder_is_complete(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names == {
+        "STATUS.json",
+        "accuracy_vs_sparsity.png",
+        "checkpoint",
+        "layers.csv",
+        "rounds.csv",
+        "rounds.jsonl",
+        "run.json",
+    }
+
+
+def test_records_agree_with_each_other(finished: Path) -> None:
+    rounds = read_rounds(finished)
+    rows = list(csv.DictReader((finished / "rounds.csv").read_text().splitlines()))
+    layers = list(csv.DictReader((finished / "layers.csv").read_text().splitlines()))
+    facts = json.loads((finished / "run.json").read_text())
+    assert [r["round"] for r in rounds] == [0, 1, 2]
+    assert [int(row["zeros"]) for row in rows] == [r["zeros"] for r in rounds]
+    assert facts["planned_zeros"] == [r["zeros"] for r in rounds]
+    for r in rounds:
+        mine = [layer for layer in layers if int(layer["round"]) == r["round"]]
+        assert sum(int(layer["zeros"]) for layer in mine) == r["zeros"]
+        assert sum(int(layer["size"]) for layer in mine) == r["prunable"]
+    assert rounds[0]["shock_accuracy"] is None and rounds[1]["shock_accuracy"] is not None
+    assert rounds[2]["sparsity"] == rounds[2]["zeros"] / rounds[2]["prunable"]
+
+
+def test_the_checkpoint_loads_in_plain_transformers(finished: Path) -> None:
+    folder = finished / "checkpoint"
+    tensors = load_file(folder / "model.safetensors")
+    assert not [name for name in tensors if "mask" in name or "orig" in name]
+    zeros = json.loads((finished / "rounds.jsonl").read_text().splitlines()[-1])["zeros"]
+    pruned = [name for name in tensors if "encoder" in name and tensors[name].dim() == 2]
+    assert sum(int((tensors[name] == 0).sum()) for name in pruned) == zeros
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
+    assert classify("연기가 훌륭하다")[0]["label"] in {"negative", "positive"}
+
+
+def test_the_same_seed_gives_the_same_bits(finished: Path, tmp_path: Path) -> None:
+    again = run(tmp_path / "again")
+    first = read_rounds(finished)
+    assert without_times(again) == without_times(first)
+    name = "checkpoint/model.safetensors"
+    assert (tmp_path / "again" / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_another_seed_gives_other_weights(finished: Path, tmp_path: Path) -> None:
+    run(tmp_path / "other", "seed=1")
+    name = "checkpoint/model.safetensors"
+    assert (tmp_path / "other" / name).read_bytes() != (finished / name).read_bytes()
+
+
+@pytest.mark.parametrize("method", ["layer_l1", "random", "structured_ln"])
+def test_every_method_runs(tmp_path: Path, method: str) -> None:
+    rounds = run(tmp_path / "run", f"prune={method}")
+    facts = json.loads((tmp_path / "run/run.json").read_text())
+    assert [r["zeros"] for r in rounds] == facts["planned_zeros"]
+    assert rounds[-1]["zeros"] > 0
+
+
+def test_target_sparsity_is_met_exactly(tmp_path: Path) -> None:
+    rounds = run(tmp_path / "run", "prune.target_sparsity=0.7", "prune.schedule=cubic")
+    assert rounds[-1]["zeros"] == round(0.7 * rounds[-1]["prunable"])
+
+
+def test_a_pruned_checkpoint_continues(finished: Path, tmp_path: Path) -> None:
+    """Zeros of a permanent checkpoint stay pruned, and count (DESIGN, trap 1)."""
+    before = json.loads((finished / "rounds.jsonl").read_text().splitlines()[-1])
+    rounds = run(
+        tmp_path / "more",
+        *("model=pretrained", f"model.name={finished / 'checkpoint'}", "rounds=1"),
+        base=(*SMALL_DATA, *SHORT),
+    )
+    assert rounds[0]["zeros"] == before["zeros"]
+    left = before["prunable"] - before["zeros"]
+    assert rounds[1]["zeros"] == before["zeros"] + round(0.2 * left)
+
+
+def test_accumulation_and_bf16_run(tmp_path: Path) -> None:
+    rounds = run(tmp_path / "run", "finetune.accumulation=3", "finetune.precision=bf16")
+    assert rounds[1]["steps"] == 3  # 216 rows in 7 batches of 32, three a step
+    tensors = load_file(tmp_path / "run/checkpoint/model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+
+
+def test_nothing_left_to_prune_is_said_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="leaves nothing"):
+        run(tmp_path / "run", "prune=structured_ln", "prune.amount=0.9", "rounds=30")
+
+
+def test_a_failed_run_says_so_in_its_status(tmp_path: Path) -> None:
+    with pytest.raises(InvariantError, match="not finite"):
+        run(tmp_path / "run", "finetune.dense_learning_rate=1e30")
+    status = json.loads((tmp_path / "run/STATUS.json").read_text())
+    assert status["state"] == "failed" and "not finite" in status["message"]
+
+
+def test_cuda_is_checked_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(EnvironmentFault, match="device=cuda"):
+        run(tmp_path / "run", "device=cuda")
+
+
+def test_own_files_and_another_tokenizer_too_poor(finished: Path, tmp_path: Path) -> None:
+    """A tokenizer that knows nothing of the texts is refused, not trained with."""
+    rows = "".join(f"zebra quartz number {n} xylophone\t{n % 2}\n" for n in range(60))
+    (tmp_path / "train.tsv").write_text("text\tlabel\n" + rows)
+    with pytest.raises(InputError, match="unknown"):
+        run(
+            tmp_path / "run",
+            *("model=pretrained", f"model.name={finished / 'checkpoint'}"),
+            *("data=files", f"data.train={tmp_path / 'train.tsv'}"),
+            base=SHORT,
+        )
+
+
+@needs_shared
+def test_a_short_run_on_real_reviews(tmp_path: Path) -> None:
+    rounds = run(
+        tmp_path / "run",
+        *("data=nsmc", f"data.path={SHARED / 'data/nsmc_small'}"),
+        *("data.train=ratings_train_2k.txt.gz", "data.test=ratings_test_500.txt.gz"),
+        *("model.hidden=32", "finetune.dense_epochs=4", "rounds=1"),
+        "finetune.dense_learning_rate=2e-3",
+        base=(*SMALL_MODEL, *SHORT),
+    )
+    assert rounds[0]["test_accuracy"] > 0.55  # learns, a little, in four epochs
+    facts = json.loads((tmp_path / "run/run.json").read_text())
+    counts = facts["data"]["rows"]
+    assert counts["empty"] > 0 and counts["normalized"] > 0
+    assert (
+        counts["train"] + counts["validation"] + counts["test"] + counts["empty"] == counts["read"]
+    )
