@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "pruneloop"
 FLOORS = [
     {"errors", "durable"},
     {"config", "pruning", "records"},
-    {"data", "model", "training", "evaluation", "checkpoint", "report", "export"},
+    {"data", "model", "training", "evaluation", "checkpoint", "report", "export", "inspection"},
     {"pipeline"},
     {"cli"},
 ]

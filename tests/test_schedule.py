@@ -69,7 +69,9 @@ def test_every_schedule_ends_exactly_on_the_target(
 ) -> None:
     goal = round(target * total)
     pruned = int(start * goal)
-    drops = [drop for (drop,) in drops_to_target([total], [total - pruned], rounds, target, schedule)]
+    drops = [
+        drop for (drop,) in drops_to_target([total], [total - pruned], rounds, target, schedule)
+    ]
     assert len(drops) == rounds
     assert min(drops) >= 0
     assert pruned + sum(drops) == goal

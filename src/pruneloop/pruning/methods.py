@@ -77,29 +77,36 @@ class GlobalL1:
         return [1]
 
     def prune(self, weights: Weights, masks: Masks, drops: Sequence[int]) -> Masks:
-        (k,) = drops
+        if self.max_layer_sparsity == 1:
+            return _names_kept(Masks(_select(weights, masks, list(masks), drops[0])))
+        return _names_kept(self._capped(weights, masks, drops[0]))
+
+    def _capped(self, weights: Weights, masks: Masks, k: int) -> Masks:
+        """Fill the matrices that would pass the cap, then share the rest among the others.
+
+        Taking a full matrix out only raises the threshold for the others, so a matrix
+        that was full stays full, and the loop ends after at most one turn per matrix.
+        """
+        zeros = masks.zeros_by_name()
         room = {
-            name: int(self.max_layer_sparsity * masks[name].numel()) - zeros
-            for name, zeros in masks.zeros_by_name().items()
+            name: max(int(self.max_layer_sparsity * mask.numel()) - zeros[name], 0)
+            for name, mask in masks.items()
         }
         settled: dict[str, Tensor] = {}
-        open_names = list(masks)
         while True:
-            if sum(room[name] for name in open_names) < k:
+            names = [name for name in masks if name not in settled]
+            if sum(room[name] for name in names) < k:
                 raise InvariantError(
                     f"prune.max_layer_sparsity={self.max_layer_sparsity} leaves too little "
-                    f"to prune: {k} more weights are due; raise it or prune less"
+                    "to prune; raise it or prune less"
                 )
-            found = _select(weights, masks, open_names, k) if open_names else {}
-            lost = {n: int((masks[n] ^ found[n]).count_nonzero()) for n in open_names}
-            full = [name for name in open_names if lost[name] > room[name]]
+            found = _select(weights, masks, names, k) if names else {}
+            full = [n for n in names if int((masks[n] & ~found[n]).count_nonzero()) > room[n]]
             if not full:
-                break
+                return Masks({name: (settled | found)[name] for name in masks})
             for name in full:
-                settled |= _select(weights, masks, [name], max(room[name], 0))
-                k -= max(room[name], 0)
-                open_names.remove(name)
-        return _names_kept(Masks({name: (settled | found)[name] for name in masks}))
+                settled |= _select(weights, masks, [name], room[name])
+                k -= room[name]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,99 @@
+"""`python -m pruneloop.inspection CHECKPOINT`: how many weights of a checkpoint are zero.
+
+Reads any transformers checkpoint, a folder or one file, permanent or with the masks of
+`torch.nn.utils.prune` still in it. No model is built and no code of the checkpoint runs.
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from pruneloop.errors import InputError, PruneloopError
+from pruneloop.pruning import kind_of
+
+_NAMES = ("model.safetensors", "pytorch_model.bin")
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    for name in _NAMES:
+        index = path / f"{name}.index.json"
+        if index.is_file():
+            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            return [path / shard for shard in sorted(set(shards))]
+        if (path / name).is_file():
+            return [path / name]
+    raise InputError(f"{path}: holds neither {' nor '.join(_NAMES)}")
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (it is no mapping)
+                yield name, file.get_tensor(name)
+    else:
+        yield from torch.load(path, map_location="cpu", weights_only=True).items()
+
+
+def zeros_of(path: Path) -> dict[str, tuple[int, int]]:
+    """Return (zeros, size) of every matrix of a checkpoint, by parameter name.
+
+    Raises:
+        InputError: the path holds no checkpoint.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    masks: dict[str, int] = {}
+    for file in _files(path):
+        for name, tensor in _tensors(file):
+            zeros = tensor.numel() - int(tensor.count_nonzero())
+            if name.endswith("_mask"):
+                masks[name.removesuffix("_mask")] = zeros
+            elif tensor.dim() == 2:
+                found[name.removesuffix("_orig")] = (zeros, tensor.numel())
+    # Under a mask the original weights are not zero: the mask tells.
+    return {name: (masks.get(name, zeros), size) for name, (zeros, size) in found.items()}
+
+
+def _line(name: str, zeros: int, size: int) -> str:
+    return f"{zeros / size:>8.2%}  {zeros:>12,} / {size:<12,}  {name}"
+
+
+def table(zeros: dict[str, tuple[int, int]]) -> str:
+    """Return the zeros per matrix, per kind and over all, as lines."""
+    lines = [_line(name, *counts) for name, counts in zeros.items()]
+    kinds: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for name, counts in zeros.items():
+        kinds[kind_of(name)].append(counts)
+    lines.append("")
+    for kind, all_counts in kinds.items():
+        sums = [sum(column) for column in zip(*all_counts, strict=True)]
+        lines.append(_line(f"{kind} ({len(all_counts)})", *sums))
+    total = [sum(column) for column in zip(*zeros.values(), strict=True)]
+    lines += ["", _line(f"all matrices ({len(zeros)})", *total)]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the table of the checkpoint named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m pruneloop.inspection", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="a folder, or a .safetensors or .bin file")
+    try:
+        zeros = zeros_of(parser.parse_args().checkpoint)
+        if not zeros:
+            raise InputError("the checkpoint holds no matrix")
+        print(table(zeros))
+    except PruneloopError as error:
+        print(f"pruneloop: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

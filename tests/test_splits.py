@@ -1,0 +1,104 @@
+"""Train, validation and test: stratified, seeded, disjoint, and checked."""
+
+from collections import Counter
+
+import pytest
+
+from pruneloop.data.sources import Corpus, Rows
+from pruneloop.data.splits import Splits, split
+from pruneloop.errors import InputError
+
+
+def rows(prefix: str, **counts: int) -> Rows:
+    pairs = [(f"{prefix} {label} {n}", label) for label in counts for n in range(counts[label])]
+    return Rows([text for text, _ in pairs], [label for _, label in pairs])
+
+
+def divided(train: Rows, test: Rows | None = None, **changed: object) -> Splits:
+    options = {"validation": 0.1, "test_share": 0.2, "seed": 0, "drop_overlap": False}
+    return split(Corpus(train, test, name="typed in"), **(options | changed))
+
+
+def test_validation_is_held_out_of_train_by_label() -> None:
+    result = divided(rows("a", no=60, yes=140), rows("b", yes=5, no=5))
+    assert result.labels == ["no", "yes"]
+    assert Counter(result.validation["label"]) == {0: 6, 1: 14}
+    assert Counter(result.train["label"]) == {0: 54, 1: 126}
+    assert not set(result.train["text"]) & set(result.validation["text"])
+    assert sorted(result.test["text"]) == sorted(rows("b", yes=5, no=5).texts)
+    assert result.counts["read"] == 210
+
+
+def test_a_text_keeps_its_label() -> None:
+    result = divided(rows("a", no=30, yes=30))
+    for part in (result.train, result.validation, result.test):
+        assert all(result.labels[row["label"]] in row["text"].split() for row in part)
+
+
+def test_the_seed_decides_who_is_held_out() -> None:
+    train = rows("a", no=100, yes=100)
+    first, again, other = (divided(train, seed=seed) for seed in (0, 0, 1))
+    for name in ("train", "validation", "test"):
+        assert list(getattr(first, name)["text"]) == list(getattr(again, name)["text"])
+    assert set(first.validation["text"]) != set(other.validation["text"])
+
+
+def test_without_a_test_split_one_is_held_out() -> None:
+    result = divided(rows("a", no=100, yes=100))
+    parts = [set(part["text"]) for part in (result.train, result.validation, result.test)]
+    assert [len(part) for part in parts] == [144, 16, 40]
+    assert len(set.union(*parts)) == 200
+    assert Counter(result.test["label"]) == {0: 20, 1: 20}
+    assert result.counts["test"] == 40
+
+
+def test_shared_texts_are_counted_and_kept() -> None:
+    train, test = rows("a", no=20, yes=20), rows("b", no=5, yes=5)
+    test.texts[:2] = train.texts[:2]
+    result = divided(train, test)
+    assert (result.counts["train_rows_also_in_test"], result.counts["dropped_overlap"]) == (2, 0)
+    assert len(result.train) + len(result.validation) == 40
+
+
+def test_shared_texts_are_dropped_on_request() -> None:
+    train, test = rows("a", no=20, yes=20), rows("b", no=5, yes=5)
+    test.texts[:2] = train.texts[:2]
+    result = divided(train, test, drop_overlap=True)
+    assert (result.counts["train_rows_also_in_test"], result.counts["dropped_overlap"]) == (2, 2)
+    kept = {*result.train["text"], *result.validation["text"]}
+    assert kept == set(train.texts[2:])
+    assert len(result.test) == 10
+
+
+def test_dropped_and_normalised_rows_are_counted_over_both_splits() -> None:
+    train, test = rows("a", no=20, yes=20), rows("b", no=5, yes=5)
+    train.empty, test.empty, train.normalized = 2, 1, 4
+    counts = divided(train, test).counts
+    assert (counts["read"], counts["empty"], counts["normalized"]) == (53, 3, 4)
+
+
+def test_one_label_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"only one label \(yes\)"):
+        divided(rows("a", yes=20))
+
+
+def test_a_label_that_only_test_has_is_an_error() -> None:
+    with pytest.raises(InputError, match="train lacks: maybe"):
+        divided(rows("a", no=20, yes=20), rows("b", no=2, maybe=2))
+
+
+def test_a_label_that_dropping_the_overlap_takes_away_is_an_error() -> None:
+    train, test = rows("a", no=20, yes=20), rows("b", no=5)
+    train.texts.append("only here")
+    train.labels.append("maybe")
+    test.texts.append("only here")
+    test.labels.append("maybe")
+    with pytest.raises(InputError, match="maybe"):
+        divided(train, test, drop_overlap=True)
+
+
+@pytest.mark.parametrize("few", [1, 2])
+def test_too_few_rows_of_a_label_to_divide_is_an_error(few: int) -> None:
+    """Two rows are one for train and one for test; none is left for validation."""
+    with pytest.raises(InputError, match=f"the rarest label, rare, has {few}"):
+        divided(rows("a", often=50, rare=few))
