@@ -1,0 +1,66 @@
+"""The zeros of a checkpoint, permanent or with torch's masks in it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.utils import prune as torch_prune
+from transformers import BertConfig, BertForSequenceClassification
+
+from pruneloop.errors import InputError
+from pruneloop.inspection import table, zeros_of
+
+KEY = "bert.encoder.layer.0.attention.self.key.weight"
+
+
+@pytest.fixture
+def model() -> BertForSequenceClassification:
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    return BertForSequenceClassification(BertConfig(vocab_size=50, num_hidden_layers=1, **shape))
+
+
+def pruned(model: BertForSequenceClassification) -> torch.nn.Module:
+    key = model.bert.encoder.layer[0].attention.self.key
+    return torch_prune.l1_unstructured(key, "weight", amount=64)
+
+
+def test_a_permanent_checkpoint(model, tmp_path: Path) -> None:
+    torch_prune.remove(pruned(model), "weight")
+    model.save_pretrained(tmp_path)
+    assert zeros_of(tmp_path)[KEY] == (64, 256)
+
+
+def test_a_sharded_checkpoint(model, tmp_path: Path) -> None:
+    torch_prune.remove(pruned(model), "weight")
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    assert zeros_of(tmp_path)[KEY] == (64, 256)
+
+
+def test_torchs_masks_tell_what_is_zero(model, tmp_path: Path) -> None:
+    pruned(model)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    assert zeros_of(tmp_path)[KEY] == (64, 256)
+
+
+def test_the_table_sums_kinds_and_all(model, tmp_path: Path) -> None:
+    torch_prune.remove(pruned(model), "weight")
+    model.save_pretrained(tmp_path)
+    lines = table(zeros_of(tmp_path)).splitlines()
+    assert any("25.00%" in line and line.endswith("key (1)") for line in lines)
+    assert lines[-1].endswith("all matrices (11)")
+
+
+def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        zeros_of(tmp_path)
+
+
+def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "pruneloop.inspection", str(tmp_path)]
+    result = subprocess.run(line, capture_output=True, text=True)
+    assert result.returncode == 3
+    assert len(result.stderr.splitlines()) == 1 and "pruneloop:" in result.stderr
