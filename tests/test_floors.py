@@ -11,6 +11,7 @@ FLOORS = [
     {"errors", "durable"},
     {"config", "pruning", "records"},
     {"data", "model", "training", "evaluation", "checkpoint", "report", "export", "inspection"},
+    {"planning", "preparation", "rounds"},
     {"pipeline"},
     {"cli"},
 ]

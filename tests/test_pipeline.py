@@ -46,6 +46,7 @@ def test_the_run_folder_is_complete(finished: Path) -> None:
         "rounds.csv",
         "rounds.jsonl",
         "run.json",
+        "state",
     }
 
 

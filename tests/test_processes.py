@@ -5,7 +5,7 @@ from pathlib import Path
 
 from conftest import SMALL, Command
 
-TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
 
 def test_two_processes_make_one_run(command: Command, tmp_path: Path) -> None:

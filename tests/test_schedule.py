@@ -1,7 +1,7 @@
 """Schedules: integers only, monotone, and ending exactly where they should."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pruneloop.pruning import drops_by_amount, drops_to_target
@@ -64,6 +64,8 @@ def test_groups_have_their_own_way_to_the_target() -> None:
     rounds=st.integers(1, 12),
     schedule=st.sampled_from(SCHEDULES),
 )
+@example(total=30, start=0.0, target=0.45, rounds=3, schedule="geometric")  # 1 - 0.55 < 0.45
+@example(total=1, start=1.0, target=0.75, rounds=1, schedule="geometric")  # all pruned already
 def test_every_schedule_ends_exactly_on_the_target(
     total: int, start: float, target: float, rounds: int, schedule: str
 ) -> None:

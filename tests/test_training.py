@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForSequenceClassification, get_linear_s
 
 from pruneloop.errors import InvariantError
 from pruneloop.pruning import GlobalL1, Masks, prunable_weights
-from pruneloop.training import Batch, Progress, Recipe, fine_tune, seed_epoch, steps_of
+from pruneloop.training import Batch, FineTuning, Progress, Recipe, seed_epoch
 
 NO_CLIP = 1e9
 
@@ -35,8 +35,8 @@ class FixedBatches:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def epoch(self, round_number: int, epoch: int) -> Iterator[Batch]:
-        return iter(self.batches)
+    def epoch(self, round_number: int, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        return iter(self.batches[skip:])
 
 
 def recipe(**changes: float) -> Recipe:
@@ -83,18 +83,22 @@ def pruned(model: nn.Module) -> tuple[Masks, dict[str, nn.Parameter]]:
     return masks, weights
 
 
-def train(
+def training(
     model: nn.Module,
     batches: FixedBatches,
     how: Recipe,
     masks: Masks | None = None,
     accelerator: Accelerator | None = None,
     seed: int = 0,
-) -> list[Progress]:
+) -> FineTuning:
     weights = prunable_weights(model)
     accelerator = accelerator or Accelerator(cpu=True)
     masks = masks if masks is not None else Masks.dense(weights)
-    return list(fine_tune(model, batches, accelerator, masks, weights, how, seed, 1))
+    return FineTuning(model, batches, accelerator, masks, weights, how, seed, 1)
+
+
+def train(*arguments, **options) -> list[Progress]:
+    return list(training(*arguments, **options))
 
 
 def assert_pruned_are_zero(masks: Masks, before: dict[str, Tensor], after: nn.Module) -> None:
@@ -234,22 +238,14 @@ def test_the_reported_loss_is_the_mean_of_the_steps() -> None:
     assert means == pytest.approx([each[0], sum(each[:2]) / 2, sum(each) / 3], rel=1e-5)
 
 
-def test_a_nan_loss_names_the_step_and_the_learning_rate() -> None:
+def test_a_nan_loss_names_the_step_and_its_learning_rate() -> None:
     model = tiny()
-    weights = prunable_weights(model)
-    steps = fine_tune(
-        model,
-        FixedBatches(*[4] * 9),
-        Accelerator(cpu=True),
-        Masks.dense(weights),
-        weights,
-        recipe(learning_rate=2e-4),
-        0,
-        1,
-    )
+    how = recipe(learning_rate=2e-4, warmup=0.0)
+    steps = iter(training(model, FixedBatches(*[4] * 8), how))
     next(steps), next(steps)
     model.classifier.weight.data[0, 0] = float("nan")
-    with pytest.raises(InvariantError, match=r"at step 3, learning rate 0\.0002;") as caught:
+    says = r"not finite at step 3 of round 1, learning rate 0\.00015;"  # 6/8 of the peak
+    with pytest.raises(InvariantError, match=says) as caught:
         next(steps)
     assert caught.value.exit_code == 6
 
@@ -257,7 +253,7 @@ def test_a_nan_loss_names_the_step_and_the_learning_rate() -> None:
 def test_an_infinite_gradient_is_an_error_though_the_loss_is_finite() -> None:
     model = tiny()
     model.classifier.bias.register_hook(lambda gradient: gradient * float("inf"))
-    with pytest.raises(InvariantError, match="at step 1, "):
+    with pytest.raises(InvariantError, match="not finite at step 1 "):
         train(model, FixedBatches(4), recipe())
 
 
@@ -290,20 +286,54 @@ def test_seeds_differ_by_seed_round_epoch_and_process() -> None:
     ("batches", "epochs", "accumulation", "steps"),
     [(8, 1, 1, 8), (8, 3, 1, 24), (8, 1, 4, 2), (9, 1, 4, 3), (9, 2, 4, 6), (3, 2, 8, 2)],
 )
-def test_steps_of(batches: int, epochs: int, accumulation: int, steps: int) -> None:
+def test_the_number_of_steps(batches: int, epochs: int, accumulation: int, steps: int) -> None:
     """Accumulation starts anew in every epoch; its last step may be a short one."""
     how = recipe(epochs=epochs, accumulation=accumulation)
-    assert steps_of(how, FixedBatches(*[1] * batches)) == steps
-    progress = train(tiny(), FixedBatches(*[1] * batches), how)
+    round_one = training(tiny(), FixedBatches(*[1] * batches), how)
+    assert (round_one.step, round_one.steps) == (0, steps)
+    progress = list(round_one)
     assert [p.step for p in progress] == list(range(1, steps + 1))
     assert {p.steps for p in progress} == {steps}
-    assert [p.epoch for p in progress] == sorted([*range(epochs)] * (steps // epochs))
+    assert round_one.step == steps
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 5])
+def test_a_saved_state_goes_on_bit_for_bit(stop: int) -> None:
+    """Stopped within an epoch, at its end and in the next one; 3 steps an epoch."""
+    batches, how = FixedBatches(4, 4, 4, 4, 2), recipe(epochs=2, accumulation=2)
+    model = tiny()
+    masks, _ = pruned(model)
+    first = training(model, batches, how, masks)
+    seen = []
+    for progress in first:
+        seen.append(progress)
+        if progress.step == stop:
+            copy, state, drawn = deepcopy(model), deepcopy(first.state()), torch.get_rng_state()
+    assert len(seen) == 6
+    second = training(copy, batches, how, masks)
+    second.load_state(state)
+    torch.set_rng_state(drawn)
+    assert list(second) == seen[stop:]
+    assert second.mean_loss == first.mean_loss
+    expected = model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in copy.state_dict().items())
 
 
 def test_the_schedule_warms_up_and_falls_to_nearly_zero() -> None:
     rates = [p.learning_rate for p in train(tiny(), FixedBatches(*[2] * 10), recipe(warmup=0.2))]
     expected = [0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]
     assert rates == pytest.approx([1e-3 * share for share in expected])
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(0.0, 7), (0.1, 100), (0.3, 7), (1.0, 5)])
+def test_the_schedule_is_that_of_transformers(warmup: float, steps: int) -> None:
+    how = recipe(warmup=warmup, learning_rate=5e-5)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=5e-5)
+    schedule = get_linear_schedule_with_warmup(optimizer, int(warmup * steps), steps)
+    for step in range(steps):
+        assert how.rate(step, steps) == pytest.approx(schedule.get_last_lr()[0], rel=1e-12)
+        optimizer.step()
+        schedule.step()
 
 
 def test_every_round_starts_a_fresh_schedule() -> None:

@@ -106,6 +106,11 @@ def _explain(error: Exception) -> PruneloopError | None:
         )
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _explain_composition(error)
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch here
+        return EnvironmentFault(
+            "the GPU's memory is full; halve finetune.batch_size and double "
+            "finetune.accumulation, which keeps the global batch"
+        )
     if isinstance(error, OSError):
         return EnvironmentFault(f"{error.filename}: {error.strerror}")
     return None

@@ -293,6 +293,24 @@ class StructuredPruneConfig(PruneConfig):
 
 
 @dataclass(kw_only=True, slots=True)
+class CheckpointConfig:
+    """How often the resumable state is saved within a round."""
+
+    every_steps: int | None = MISSING
+    every_minutes: float = MISSING
+
+    def __post_init__(self) -> None:
+        if self.every_steps is not None:
+            _at_least(1, checkpoint__every_steps=self.every_steps)
+        _check(
+            self.every_minutes > 0,
+            "checkpoint.every_minutes",
+            self.every_minutes,
+            "must be above 0",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
 class Config:
     """A whole run."""
 
@@ -303,6 +321,7 @@ class Config:
     model: ModelConfig = MISSING
     finetune: FinetuneConfig = MISSING
     prune: PruneConfig = MISSING
+    checkpoint: CheckpointConfig = MISSING
 
     def __post_init__(self) -> None:
         _check(
@@ -342,6 +361,7 @@ def register_schema() -> None:
 def known_keys() -> set[str]:
     """Return every key that some choice of the groups has, dotted."""
     keys = {field.name for field in fields(Config)}
+    keys |= {f"checkpoint.{field.name}" for field in fields(CheckpointConfig)}
     for group, classes in _GROUPS.items():
         keys |= {f"{group}.{field.name}" for node in classes for field in fields(node)}
     return keys

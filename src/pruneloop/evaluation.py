@@ -1,5 +1,6 @@
 """Accuracy, macro-F1 and loss of a model on a split, exact under several processes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,11 @@ def evaluate_model(
     accelerator: Accelerator,
     rows: int,
     metric: ClassificationScores,
+    look: Callable[[], None] = lambda: None,
 ) -> Scores:
     """Score a model on a loader that `accelerator` prepared.
+
+    `look` is called before every batch; it may stop the evaluation by raising.
 
     Raises:
         InvariantError: not exactly `rows` rows were scored, or the loss is not finite.
@@ -68,6 +72,7 @@ def evaluate_model(
     gathered: list[torch.Tensor] = []
     with torch.inference_mode():
         for batch in loader:
+            look()
             logits = model(**{k: v for k, v in batch.items() if k != "labels"}).logits.float()
             losses = nn.functional.cross_entropy(logits, batch["labels"], reduction="none")
             columns = torch.stack([logits.argmax(-1), batch["labels"], losses], dim=1).double()

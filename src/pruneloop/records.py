@@ -84,6 +84,12 @@ class RunFolder:
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         self._write_json(self.status, {"state": state, "updated": now, **facts})
 
+    def is_done(self) -> bool:
+        """Return whether STATUS.json says that the run is finished."""
+        if not self.status.exists():
+            return False
+        return bool(json.loads(self.status.read_text(encoding="utf-8"))["state"] == "done")
+
     def write_facts(self, facts: dict[str, Any]) -> None:
         """Write run.json: what was run, on what data, where, and the plan."""
         self._write_json(self.facts, facts)

@@ -10,9 +10,8 @@ import numpy
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
-from transformers import get_linear_schedule_with_warmup
 
 from pruneloop.errors import InvariantError
 from pruneloop.pruning import Masks
@@ -20,8 +19,7 @@ from pruneloop.pruning import Masks
 # On a GPU, looking at the loss waits for it; do so only every this many steps.
 _LOOK_EVERY = 25
 
-
-Batch = dict[str, torch.Tensor]
+Batch = dict[str, Tensor]
 
 
 class Batches(Protocol):
@@ -29,12 +27,12 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def epoch(self, round_number: int, epoch: int) -> Iterator[Batch]: ...
+    def epoch(self, round_number: int, epoch: int, skip: int = 0) -> Iterator[Batch]: ...
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a round trains; `learning_rate` is the peak of its linear schedule."""
+    """How a round trains; `learning_rate` is the peak of its schedule."""
 
     epochs: int
     learning_rate: float
@@ -43,6 +41,17 @@ class Recipe:
     weight_decay: float
     max_grad_norm: float
 
+    def rate(self, step: int, steps: int) -> float:
+        """Return the learning rate of a step (from 0): linear up, then linear to 0.
+
+        The same as transformers' `get_linear_schedule_with_warmup`, but without a state
+        of its own to save and restore.
+        """
+        warmup = int(self.warmup * steps)
+        if step < warmup:
+            return self.learning_rate * step / max(1, warmup)
+        return self.learning_rate * max(0.0, (steps - step) / max(1, steps - warmup))
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -50,14 +59,8 @@ class Progress:
 
     step: int
     steps: int
-    epoch: int
     learning_rate: float
     loss: float | None
-
-
-def steps_of(recipe: Recipe, batches: Batches) -> int:
-    """Return how many optimiser steps a round takes."""
-    return recipe.epochs * -(-len(batches) // recipe.accumulation)
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
@@ -77,91 +80,137 @@ def seed_epoch(seed: int, round_number: int, epoch: int, rank: int) -> None:
     torch.manual_seed(int(sequence.generate_state(1, numpy.uint64)[0] >> 1))
 
 
-def fine_tune(
-    model: nn.Module,
-    batches: Batches,
-    accelerator: Accelerator,
-    masks: Masks,
-    weights: Mapping[str, nn.Parameter],
-    recipe: Recipe,
-    seed: int,
-    round_number: int,
-) -> Iterator[Progress]:
-    """Train for one round and yield after every optimiser step.
+class FineTuning:
+    """A round of training, as an iterable of `Progress` after every optimiser step.
 
     Each round starts a fresh optimiser and schedule (learning-rate rewinding), so that
     nothing of a pruned weight survives in the moments. The caller decides what happens
-    between steps: show progress, save, or stop.
-
-    Raises:
-        InvariantError: a loss or a gradient norm is NaN or infinite.
+    between steps: show progress, save `state()`, or stop. A new object that is given a
+    saved state goes on with the very next step, bit for bit (random states aside, which
+    belong to the process and are the caller's to restore).
     """
-    optimizer = make_optimizer(model, recipe)
-    total = steps_of(recipe, batches)
-    schedule = get_linear_schedule_with_warmup(optimizer, int(recipe.warmup * total), total)
-    scaler = getattr(accelerator, "scaler", None)
-    watch = _Watch(accelerator.device)
-    model.train()
-    step = 0
-    for epoch in range(recipe.epochs):
-        seed_epoch(seed, round_number, epoch, accelerator.process_index)
-        stream = batches.epoch(round_number, epoch)
-        while group := list(islice(stream, recipe.accumulation)):
-            rate = schedule.get_last_lr()[0]
-            loss = _backward(model, group, accelerator)
-            masks.zero_gradients(weights)
-            if scaler is not None:
-                scaler.unscale_(optimizer)
-            norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
-            if scaler is not None:
-                scaler.step(optimizer)  # skips the step where a gradient overflowed
-                scaler.update()
-            else:
-                optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
-            step += 1
-            watch.add(step, loss, norm if scaler is None else loss)
-            look = step == total or accelerator.device.type == "cpu" or step % _LOOK_EVERY == 0
-            yield Progress(
-                step, total, epoch, rate, watch.mean(recipe.learning_rate) if look else None
-            )
 
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Batches,
+        accelerator: Accelerator,
+        masks: Masks,
+        weights: Mapping[str, nn.Parameter],
+        recipe: Recipe,
+        seed: int,
+        round_number: int,
+    ) -> None:
+        self._model = model
+        self._batches = batches
+        self._accelerator = accelerator
+        self._masks = masks
+        self._weights = weights
+        self._recipe = recipe
+        self._seed = seed
+        self._round = round_number
+        self._optimizer = make_optimizer(model, recipe)
+        self._loss_sum = torch.zeros((), device=accelerator.device)
+        self._first_bad = torch.zeros((), dtype=torch.int64, device=accelerator.device)
+        self._steps_an_epoch = -(-len(batches) // recipe.accumulation)
+        self.step = 0
+        self.steps = recipe.epochs * self._steps_an_epoch
 
-def _backward(model: nn.Module, group: list[Batch], accelerator: Accelerator) -> torch.Tensor:
-    """Add up the gradients of the mean loss over all rows of the group; return that loss."""
-    rows = sum(len(batch["labels"]) for batch in group)
-    total = torch.zeros((), device=accelerator.device)
-    for index, batch in enumerate(group):
-        last = index == len(group) - 1
-        with nullcontext() if last else accelerator.no_sync(model):
-            share = len(batch["labels"]) / rows
-            on_device = send_to_device(batch, accelerator.device, non_blocking=True)
-            loss = model(**on_device).loss * share
-            accelerator.backward(loss)
-            total += loss.detach()
-    return total
+    def __iter__(self) -> Iterator[Progress]:
+        """Train to the end of the round.
 
+        Raises:
+            InvariantError: a loss or a gradient norm is NaN or infinite.
+        """
+        self._model.train()
+        while self.step < self.steps:
+            epoch, done = divmod(self.step, self._steps_an_epoch)
+            if done == 0:
+                seed_epoch(self._seed, self._round, epoch, self._accelerator.process_index)
+            stream = self._batches.epoch(self._round, epoch, done * self._recipe.accumulation)
+            while group := list(islice(stream, self._recipe.accumulation)):
+                yield self._one_step(group)
 
-class _Watch:
-    """The mean loss, and the first step that was not finite, kept on the device."""
+    @property
+    def mean_loss(self) -> float:
+        """The mean training loss over the steps so far.
 
-    def __init__(self, device: torch.device) -> None:
-        self._sum = torch.zeros((), device=device)
-        self._first_bad = torch.zeros((), dtype=torch.int64, device=device)
-        self._steps = 0
-
-    def add(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
-        self._steps += 1
-        self._sum += loss
-        bad = ~(torch.isfinite(loss) & torch.isfinite(norm))
-        self._first_bad += step * (bad & (self._first_bad == 0))
-
-    def mean(self, learning_rate: float) -> float:
+        Raises:
+            InvariantError: a loss or a gradient norm was NaN or infinite.
+        """
         first_bad = int(self._first_bad)
         if first_bad:
+            rate = self._recipe.rate(first_bad - 1, self.steps)
             raise InvariantError(
-                f"loss or gradient is not finite at step {first_bad}, learning rate "
-                f"{learning_rate:g}; try a smaller finetune.learning_rate"
+                f"the loss or gradient is not finite at step {first_bad} of round {self._round}, "
+                f"learning rate {rate:g}; try a smaller finetune.learning_rate"
             )
-        return float(self._sum) / self._steps
+        return float(self._loss_sum) / max(self.step, 1)
+
+    def _one_step(self, group: list[Batch]) -> Progress:
+        rate = self._recipe.rate(self.step, self.steps)
+        for parameters in self._optimizer.param_groups:
+            parameters["lr"] = rate
+        loss = self._backward(group)
+        self._masks.zero_gradients(self._weights)
+        scaler = getattr(self._accelerator, "scaler", None)
+        if scaler is not None:
+            scaler.unscale_(self._optimizer)
+        norm = nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.max_grad_norm)
+        if scaler is not None:
+            scaler.step(self._optimizer)  # skips a step whose gradients overflowed
+            scaler.update()
+        else:
+            self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self._loss_sum += loss
+        bad = ~torch.isfinite(loss)
+        if scaler is None:
+            bad |= ~torch.isfinite(norm)
+        self._first_bad += self.step * (bad & (self._first_bad == 0))
+        look = self._accelerator.device.type == "cpu" or self.step % _LOOK_EVERY == 0
+        shown = self.mean_loss if look or self.step == self.steps else None
+        return Progress(self.step, self.steps, rate, shown)
+
+    def _backward(self, group: list[Batch]) -> Tensor:
+        """Add up the gradients of the mean loss over all rows of a group; return the loss."""
+        rows = sum(len(batch["labels"]) for batch in group)
+        total = torch.zeros((), device=self._accelerator.device)
+        for index, batch in enumerate(group):
+            last = index == len(group) - 1
+            with nullcontext() if last else self._accelerator.no_sync(self._model):
+                share = len(batch["labels"]) / rows
+                on_device = send_to_device(batch, self._accelerator.device, non_blocking=True)
+                loss = self._model(**on_device).loss * share
+                self._accelerator.backward(loss)
+                total += loss.detach()
+        return total
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that the rest of the round depends on, weights and masks aside."""
+        found = {"loss_sum": self._loss_sum, "step": torch.tensor(self.step)}
+        for index, moments in self._optimizer.state_dict()["state"].items():
+            found |= {f"{index}.{key}": value for key, value in moments.items()}
+        scaler = getattr(self._accelerator, "scaler", None)
+        if scaler is not None:
+            values = scaler.state_dict()
+            found |= {f"scaler.{key}": torch.tensor(value) for key, value in values.items()}
+        return found
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` returned in another process."""
+        moments: dict[int, dict[str, Tensor]] = {}
+        scaled: dict[str, float] = {}
+        for name, value in state.items():
+            place, _, key = name.rpartition(".")
+            if place.isdigit():
+                moments.setdefault(int(place), {})[key] = value
+            elif place == "scaler":
+                scaled[key] = value.item()
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        if scaled:
+            self._accelerator.scaler.load_state_dict(scaled)
+        self._loss_sum.copy_(state["loss_sum"])
+        self.step = int(state["step"])

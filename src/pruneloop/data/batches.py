@@ -60,12 +60,12 @@ class TrainingBatches:
         mixed += mixed[: -len(mixed) % self._world]
         return mixed[self._rank :: self._world]
 
-    def epoch(self, round_number: int, epoch: int) -> Iterator[Batch]:
-        """Yield an epoch's batches."""
+    def epoch(self, round_number: int, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """Yield an epoch's batches behind the first `skip`."""
         return iter(
             DataLoader(
                 self._rows,
-                batch_sampler=self.order(round_number, epoch),
+                batch_sampler=self.order(round_number, epoch)[skip:],
                 collate_fn=self._collator,
                 # Its own generator: making an iterator must not draw from the global one.
                 generator=torch.Generator(),

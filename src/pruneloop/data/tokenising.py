@@ -22,6 +22,7 @@ class Tokenised:
     rows: Dataset
     truncated: int
     unknown: float
+    fingerprint: str
 
 
 def _fingerprint(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
@@ -70,6 +71,7 @@ def tokenise(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int)
         table.select_columns(["input_ids", "label", "length"]),
         truncated=sum(table["truncated"]),
         unknown=sum(table["unknown"]) / max(words, 1),
+        fingerprint=name,
     )
 
 

@@ -150,9 +150,9 @@ class RandomGlobal:
         generator = torch.Generator().manual_seed(self.seed)
         scores = {}
         for name, mask in masks.items():
-            drawn = torch.rand(int(mask.count_nonzero()), generator=generator)
-            # A kept weight must not tie with the pruned ones' 0 by drawing 0.
-            drawn += torch.finfo(torch.float32).tiny
+            # torch prunes the largest draws. The difference is exact, and never the 0
+            # of a pruned weight.
+            drawn = 1 - torch.rand(int(mask.count_nonzero()), generator=generator)
             score = torch.zeros(mask.shape, device=mask.device)
             scores[name] = score.masked_scatter_(mask, drawn.to(mask.device))
         return _names_kept(Masks(_select(scores, masks, list(masks), drops[0])))

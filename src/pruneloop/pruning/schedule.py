@@ -51,8 +51,10 @@ def drops_to_target(
             raise ValueError(f"{pruned} of {units} are pruned already, more than {goal}")
         start = pruned / units
         for index in range(rounds):
-            share = _share(schedule, start, target, (index + 1) / rounds)
-            reached = goal if index == rounds - 1 else min(max(round(share * units), pruned), goal)
+            reached = goal
+            if pruned < goal and index < rounds - 1:
+                share = _share(schedule, start, target, (index + 1) / rounds)
+                reached = min(max(round(share * units), pruned), goal)
             drops[index].append(reached - pruned)
             pruned = reached
     return drops

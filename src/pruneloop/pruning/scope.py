@@ -19,7 +19,7 @@ _KINDS = {
     "ffn_out": r"(layers?\.\d+\.output\.dense|ffn\.lin2|\.ffn_output)\.weight$",
     "pooler": r"pooler(\.dense)?\.weight$",
     "embeddings": r"embeddings\.\w+_embeddings\.weight$",
-    "classifier": r"^(pre_)?classifier\.|^score\.",
+    "classifier": r"^(pre_)?classifier\.|^score\.|classification_head\.|^logits_proj\.",
 }
 
 _QKV = {"query", "key", "value"}
@@ -99,12 +99,14 @@ def prunable_weights(
     """
     candidates = _candidates(model)
     selected: set[str] = set()
+    scope = list(scope)
     check_scope(scope)
+    linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     for group in scope:
         found = {
             name
             for name, parameter in candidates.items()
-            if kind_of(name) in SCOPES[group] and (group != "all_linear" or parameter.dim() == 2)
+            if kind_of(name) in SCOPES[group] and (group != "all_linear" or id(parameter) in linear)
         }
         if not found:
             raise ConfigError(f"prune.scope={group}: selects no weight of this model")

@@ -27,7 +27,7 @@ def chunk_size(tensor: Tensor) -> int:
 
 
 def _chunks(tensor: Tensor) -> Iterator[Tensor]:
-    return iter(tensor.detach().reshape(-1).split(chunk_size(tensor)))
+    return iter(tensor.detach().reshape(-1).contiguous().split(chunk_size(tensor)))
 
 
 def _upper(chunk: Tensor) -> Tensor:

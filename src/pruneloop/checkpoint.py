@@ -1,0 +1,194 @@
+"""A run's resumable state: written so that a crash at any instruction loses no run.
+
+A saved state is a folder of safetensors and JSON files with a manifest of their hashes.
+It is written under a temporary name, flushed, and renamed when it is complete; older
+ones go only after that. Loading trusts nothing that the manifest does not vouch for.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pruneloop.durable import sync_folder
+from pruneloop.errors import CheckpointError, EnvironmentFault
+
+log = logging.getLogger(__name__)
+
+_MANIFEST = "manifest.json"
+_POSITION = "position.json"
+_KEPT = 2
+# Room for the records and for what a file system needs beside the bytes themselves.
+_SPARE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A state read back: where the run was, and the tensors by file name."""
+
+    position: dict[str, Any]
+    tensors: dict[str, dict[str, Tensor]]
+
+
+class StateFolder:
+    """The folder `state/` of a run: its lock, and its saved states."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; the lock dies with it.
+
+        Raises:
+            EnvironmentFault: another process holds it; the message names its pid and host.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise EnvironmentFault(
+                    f"{self.path.parent}: another run is at work here ({file.read().strip()}); "
+                    "wait for it, or use another hydra.run.dir"
+                ) from None
+            file.seek(0)
+            file.truncate()
+            file.write(f"pid {os.getpid()} on {platform.node()}\n")
+            file.flush()
+            yield
+
+    def names(self) -> list[Path]:
+        """Return the saved states, newest first."""
+        return sorted(self.path.glob("state-*"), reverse=True)
+
+    def temporary(self) -> Path:
+        """Make and return a fresh folder to write a state into."""
+        folder = self.path / ".writing"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return folder
+
+    def check_space(self, needed: int) -> None:
+        """Make sure that a state of this many bytes fits.
+
+        Raises:
+            EnvironmentFault: there is too little space; says what is needed and free.
+        """
+        free = shutil.disk_usage(self.path).free
+        if free < needed + _SPARE_BYTES:
+            raise EnvironmentFault(
+                f"{self.path}: no space to save: {needed + _SPARE_BYTES:,} bytes needed, "
+                f"{free:,} free"
+            )
+
+    def publish(self, folder: Path, position: Mapping[str, Any]) -> Path:
+        """Make a written temporary folder the newest state, then drop old ones."""
+        (folder / _POSITION).write_text(json.dumps(position), encoding="utf-8")
+        files = sorted(folder.iterdir())
+        manifest = {path.name: _flush_and_hash(path) for path in files}
+        (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        _flush_and_hash(folder / _MANIFEST)
+        sync_folder(folder)
+        newest = self.names()
+        number = int(newest[0].name.removeprefix("state-")) + 1 if newest else 0
+        target = self.path / f"state-{number:08d}"
+        os.rename(folder, target)
+        sync_folder(self.path)
+        for old in self.names()[_KEPT:]:
+            doomed = self.path / f".old-{old.name}"
+            os.rename(old, doomed)
+            shutil.rmtree(doomed)
+        return target
+
+    def load(self) -> SavedState | None:
+        """Read the newest state whose every file matches its manifest; None for none.
+
+        Raises:
+            CheckpointError: there are states, but none of them is whole.
+        """
+        names = self.names()
+        for folder in names:
+            try:
+                return _read(folder)
+            except (OSError, ValueError, KeyError, CheckpointError) as error:
+                reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                log.warning(f"warning: skipping the saved state {folder.name} ({reason})")
+        if names:
+            raise CheckpointError(
+                f"{self.path}: none of the {len(names)} saved states is whole; start over in "
+                "another hydra.run.dir, or delete this folder"
+            )
+        return None
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file; tensors may live on any device."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Return the states of the generators that dropout draws from."""
+    found = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    return found
+
+
+def restore_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    """Put the generators back to what `random_state` returned."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _flush_and_hash(path: Path) -> str:
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)  # safetensors writes 0600 whatever the umask
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(folder: Path) -> SavedState:
+    manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    for name, expected in manifest.items():
+        with open(folder / name, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                raise CheckpointError(f"{name} is damaged")
+    tensors = {
+        name.removesuffix(".safetensors"): load_file(folder / name)
+        for name in manifest
+        if name.endswith(".safetensors")
+    }
+    position = json.loads((folder / _POSITION).read_text(encoding="utf-8"))
+    return SavedState(position, tensors)
+
+
+Differences = list[str]
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], may_change: Callable[[str, Any, Any], bool]
+) -> Differences:
+    """Return the dotted keys whose values differ, unless they may."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        was, now = old.get(key), new.get(key)
+        if was != now and not may_change(key, was, now):
+            found.append(f"{key} (was {was}, is {now})")
+    return found

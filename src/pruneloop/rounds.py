@@ -1,0 +1,323 @@
+"""The loop itself: prune, fine-tune, measure, record; saved and resumable at any point."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from accelerate.utils.tqdm import tqdm
+from torch import nn
+from torch.utils.data import DataLoader
+
+from pruneloop import report
+from pruneloop.checkpoint import (
+    SavedState,
+    StateFolder,
+    random_state,
+    restore_random_state,
+    save_tensors,
+)
+from pruneloop.data.batches import TrainingBatches
+from pruneloop.errors import EnvironmentFault, InvariantError, Preempted
+from pruneloop.evaluation import ClassificationScores, Scores, evaluate_model
+from pruneloop.pruning import Masks, Method, kind_of
+from pruneloop.records import LayerRecord, RoundRecord, RunFolder
+from pruneloop.training import FineTuning, Recipe
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What stays the same from round to round."""
+
+    accelerator: Accelerator
+    model: nn.Module
+    weights: dict[str, nn.Parameter]
+    batches: TrainingBatches
+    validation: DataLoader[Any]
+    test: DataLoader[Any]
+    rows: tuple[int, int]
+    metric: ClassificationScores
+    folder: RunFolder
+    states: StateFolder
+    identity: dict[str, Any]
+    seed: int
+    drops: list[list[int]]
+    method: Callable[[int], Method]
+    recipe: Callable[[int], Recipe]
+    every_steps: int | None
+    every_minutes: float
+
+    @property
+    def plain(self) -> nn.Module:
+        """The model without its distributed wrapper: the same parameters."""
+        return getattr(self.model, "module", self.model)
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run is: the round, and what of it is done."""
+
+    round: int = 0
+    pruned: bool = True
+    amount: float = 0.0
+    shock: float | None = None
+    seconds: float = 0.0
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turn SIGTERM and SIGUSR1 into a flag; yield the function that reads it."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag.is_set
+        return
+    kinds = (signal.SIGTERM, signal.SIGUSR1)
+    previous = [signal.signal(kind, lambda *_: flag.set()) for kind in kinds]
+    try:
+        yield flag.is_set
+    finally:
+        for kind, handler in zip(kinds, previous, strict=True):
+            signal.signal(kind, handler)
+
+
+class Rounds:
+    """All rounds of a run, from wherever it is to the last one."""
+
+    def __init__(self, setting: Setting, masks: Masks, stop_requested: Callable[[], bool]) -> None:
+        self._set = setting
+        self._stop_requested = stop_requested
+        self.masks = masks
+        self.records: list[RoundRecord] = []
+        self.layers: list[LayerRecord] = []
+        self._at = Position()
+        self._tuning: FineTuning | None = None
+        self._saved_training: Mapping[str, torch.Tensor] | None = None
+        self._saved_random: Mapping[str, torch.Tensor] | None = None
+        self._clock = time.monotonic()
+        self._last_save = time.monotonic()
+
+    def resume(self, saved: SavedState) -> None:
+        """Take over a saved state."""
+        position = saved.position
+        self._at = Position(**position["at"])
+        self.records = [RoundRecord(**record) for record in position["records"]]
+        self.layers = [LayerRecord(**record) for record in position["layers"]]
+        device = self._set.accelerator.device
+        with torch.no_grad():
+            for name, value in _kept_tensors(self._set.plain).items():
+                value.copy_(saved.tensors["model"][name])
+        self.masks = Masks({n: m.to(device) for n, m in saved.tensors["masks"].items()})
+        self._saved_training = saved.tensors.get("training")
+        self._saved_random = saved.tensors[f"random-{self._set.accelerator.process_index}"]
+
+    def run(self) -> None:
+        """Go on to the end of the last round.
+
+        Raises:
+            Preempted: a signal asked to stop; the state is saved.
+            InvariantError: a number that must hold does not.
+        """
+        log.info(report.TABLE_HEADER)
+        for record in self.records:
+            log.info(report.table_line(record, self.records[0].accuracy))
+        if self.records:
+            self._write_records()
+        while self._at.round <= len(self._set.drops):
+            self._one_round()
+
+    def _one_round(self) -> None:
+        """Prune (but not in round 0), measure the shock, fine-tune, measure again."""
+        number = self._at.round
+        self._clock = time.monotonic() - self._at.seconds
+        self._look()
+        if not self._at.pruned:
+            self._prune(number)
+        if number > 0 and self._at.shock is None:
+            self._at = replace(self._at, shock=self._scores().accuracy)
+        train_loss, steps = self._train(number)
+        self.masks.check(self._set.weights, self.masks)
+        self._record(number, train_loss, steps)
+        self._tuning = None
+        self._at = Position(round=number + 1, pruned=False)
+        # The state first: it holds the records too, and what it holds is never lost.
+        self._save()
+        self._write_records()
+        log.info(report.table_line(self.records[-1], self.records[0].accuracy))
+
+    def _write_records(self) -> None:
+        if self._set.accelerator.is_main_process:
+            self._set.folder.write_rounds(self.records)
+            self._set.folder.write_layers(self.layers)
+
+    def _prune(self, number: int) -> None:
+        method, drops = self._set.method(number), self._set.drops[number - 1]
+        before, kept = self.masks, method.units(self.masks)
+        self.masks = method.prune(self._set.weights, before, drops)
+        self.masks.zero_weights(self._set.weights)
+        self.masks.check(self._set.weights, before)
+        if method.units(self.masks) != [n - lost for n, lost in zip(kept, drops, strict=True)]:
+            raise InvariantError("the prune did not take exactly the planned number")
+        if len(set(gather_object([self.masks.digest()]))) != 1:
+            raise InvariantError("the processes pruned different weights")
+        self._at = replace(self._at, pruned=True, amount=sum(drops) / max(sum(kept), 1))
+        self._look()
+
+    def _train(self, number: int) -> tuple[float, int]:
+        """Fine-tune under a progress bar; return the mean training loss and the steps."""
+        accelerator = self._set.accelerator
+        self._tuning = tuning = FineTuning(
+            self._set.model,
+            self._set.batches,
+            accelerator,
+            self.masks,
+            self._set.weights,
+            self._set.recipe(number),
+            self._set.seed,
+            number,
+        )
+        if self._saved_training is not None:
+            tuning.load_state(self._saved_training)
+        if self._saved_random is not None:
+            restore_random_state(self._saved_random, accelerator.device)
+        self._saved_training = self._saved_random = None
+        name = f"round {number}/{len(self._set.drops)}"
+        # disable=None: no bar where standard error is no terminal, so none in a log file.
+        with tqdm(
+            total=tuning.steps, initial=tuning.step, desc=name, leave=False, disable=None
+        ) as bar:
+            for progress in tuning:
+                bar.update()
+                if progress.loss is not None:
+                    bar.set_postfix(loss=f"{progress.loss:.4f}", refresh=False)
+                self._look(step=progress.step)
+        return tuning.mean_loss, tuning.steps
+
+    def _record(self, number: int, train_loss: float, steps: int) -> None:
+        scores = self._scores()
+        test = self._evaluate(self._set.test, self._set.rows[1])
+        zeros, by_name = self.masks.zeros, self.masks.zeros_by_name()
+        parameters = sum(parameter.numel() for parameter in self._set.plain.parameters())
+        self.records.append(
+            RoundRecord(
+                round=number,
+                amount=self._at.amount,
+                prunable=self.masks.prunable,
+                zeros=zeros,
+                sparsity=zeros / self.masks.prunable,
+                model_sparsity=zeros / parameters,
+                shock_accuracy=self._at.shock,
+                accuracy=scores.accuracy,
+                macro_f1=scores.macro_f1,
+                loss=scores.loss,
+                test_accuracy=test.accuracy,
+                test_macro_f1=test.macro_f1,
+                train_loss=train_loss,
+                steps=steps,
+                seconds=time.monotonic() - self._clock,
+            )
+        )
+        self.layers += [
+            LayerRecord(
+                round=number,
+                name=name,
+                kind=kind_of(name),
+                size=mask.numel(),
+                zeros=by_name[name],
+                sparsity=by_name[name] / mask.numel(),
+            )
+            for name, mask in self.masks.items()
+        ]
+
+    def _scores(self) -> Scores:
+        return self._evaluate(self._set.validation, self._set.rows[0])
+
+    def _evaluate(self, loader: DataLoader[Any], rows: int) -> Scores:
+        return evaluate_model(
+            self._set.model, loader, self._set.accelerator, rows, self._set.metric, self._look
+        )
+
+    # -- saving and stopping -------------------------------------------------------
+
+    def _look(self, step: int | None = None) -> None:
+        """Save if it is time, and stop if a signal asked for it; all processes agree."""
+        due = time.monotonic() - self._last_save > 60 * self._set.every_minutes
+        every = self._set.every_steps
+        due = step is not None and (due or (every is not None and step % every == 0))
+        stop, due = self._agree(self._stop_requested(), due)
+        if stop or due:
+            self._save()
+        if stop:
+            raise Preempted(
+                f"asked to stop; round {self._at.round} is saved"
+                + (f" at step {self._tuning.step}" if self._tuning else "")
+                + "; run the same command in the same folder to go on: "
+                f"hydra.run.dir={self._set.folder.path}"
+            )
+
+    def _agree(self, *flags: bool) -> tuple[bool, ...]:
+        """Return flags that are set on any process."""
+        if self._set.accelerator.num_processes == 1:
+            return flags
+        shared = torch.tensor(flags, dtype=torch.int32, device=self._set.accelerator.device)
+        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+        return tuple(bool(flag) for flag in shared.tolist())
+
+    def _save(self) -> None:
+        """Write the present state; every process its own random state."""
+        accelerator, states = self._set.accelerator, self._set.states
+        self._at = replace(self._at, seconds=self._seconds())
+        tensors = {"model": _kept_tensors(self._set.plain), "masks": dict(self.masks)}
+        training = self._saved_training or (self._tuning.state() if self._tuning else None)
+        if training:
+            tensors["training"] = dict(training)
+        try:
+            if accelerator.is_main_process:
+                states.check_space(
+                    sum(t.nbytes for group in tensors.values() for t in group.values())
+                )
+                states.temporary()
+            accelerator.wait_for_everyone()
+            writing = states.path / ".writing"
+            save_tensors(
+                writing / f"random-{accelerator.process_index}.safetensors",
+                self._saved_random or random_state(accelerator.device),
+            )
+            if accelerator.is_main_process:
+                for name, group in tensors.items():
+                    save_tensors(writing / f"{name}.safetensors", group)
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                states.publish(writing, self._position())
+            accelerator.wait_for_everyone()
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{states.path}: cannot save ({error.strerror or error}); the last saved state "
+                "is untouched"
+            ) from error
+        self._last_save = time.monotonic()
+
+    def _seconds(self) -> float:
+        begun = self._at.pruned or self._tuning is not None
+        return time.monotonic() - self._clock if begun else 0.0
+
+    def _position(self) -> dict[str, Any]:
+        return {
+            "identity": self._set.identity,
+            "at": asdict(self._at),
+            "records": [asdict(record) for record in self.records],
+            "layers": [asdict(record) for record in self.layers],
+        }
+
+
+def _kept_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return parameters and buffers by name, tied ones once."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
