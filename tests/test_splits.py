@@ -97,8 +97,12 @@ def test_a_label_that_dropping_the_overlap_takes_away_is_an_error() -> None:
         divided(train, test, drop_overlap=True)
 
 
-@pytest.mark.parametrize("few", [1, 2])
-def test_too_few_rows_of_a_label_to_divide_is_an_error(few: int) -> None:
-    """Two rows are one for train and one for test; none is left for validation."""
-    with pytest.raises(InputError, match=f"the rarest label, rare, has {few}"):
-        divided(rows("a", often=50, rare=few))
+def test_too_few_rows_of_a_label_to_divide_is_an_error() -> None:
+    with pytest.raises(InputError, match="the rarest label, rare, has 1"):
+        divided(rows("a", often=50, rare=1))
+
+
+def test_too_few_rows_for_every_label_is_an_error() -> None:
+    """One held-out row cannot show both labels."""
+    with pytest.raises(InputError, match=r"cannot hold out 0\.2 of 4 rows"):
+        divided(rows("a", no=2, yes=2))

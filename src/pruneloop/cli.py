@@ -8,6 +8,7 @@ import difflib
 import os
 import re
 import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import cast
@@ -41,6 +42,8 @@ def main() -> None:
             raise error
         if rank == 0:
             print(f"pruneloop: {known}", file=sys.stderr)
+        else:
+            time.sleep(2)  # torchrun kills rank 0 when we end: let it speak first
         codes.append(known.exit_code)
 
     def execute(composed: DictConfig) -> None:

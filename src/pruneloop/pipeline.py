@@ -33,6 +33,7 @@ from pruneloop.preparation import (
     Data,
     check_before_loading,
     load_splits,
+    quiet_libraries,
     start_accelerator,
     stop_accelerator,
     tokenise_splits,
@@ -51,6 +52,7 @@ def run(config: Config, path: Path) -> None:
     Leaves the records and the permanent, verified checkpoint there.
     """
     check_before_loading(config)
+    quiet_libraries()
     accelerator = start_accelerator(config.device, config.finetune.precision)
     folder = RunFolder(Path(broadcast_object_list([str(path)])[0]))
     states = StateFolder(folder.path / "state")
@@ -116,6 +118,13 @@ def _run_rounds(
     masks = Masks({name: mask.to(accelerator.device) for name, mask in masks.items()})
     finished = saved is not None and saved.position["at"]["round"] > config.rounds
     finished = finished and folder.is_done()
+    if saved is not None:
+        at = saved.position["at"]["round"]
+        log.info(
+            f"{folder.path}: this run is finished already"
+            if finished
+            else f"going on in {folder.path} from round {at}"
+        )
     if accelerator.is_main_process:
         if not finished:
             folder.write_status("running", pid=os.getpid(), host=platform.node())

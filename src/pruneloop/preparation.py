@@ -1,10 +1,13 @@
 """What a run needs before its first round: the machine, the data, the early checks."""
 
 import logging
+import sys
 from dataclasses import dataclass
 from typing import Any
 
+import datasets
 import torch
+import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
@@ -54,6 +57,13 @@ def check_before_loading(config: Config) -> None:
     check_scope(config.prune.scope)
     if isinstance(config.model, PretrainedModel):
         check_name(config.model.name)
+
+
+def quiet_libraries() -> None:
+    """Show the libraries' progress bars on a terminal only, and none for small things."""
+    transformers.utils.logging.disable_progress_bar()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
 
 
 def start_accelerator(device: Device, precision: Precision) -> Accelerator:

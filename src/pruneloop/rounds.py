@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -75,7 +76,10 @@ class Position:
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn SIGTERM and SIGUSR1 into a flag; yield the function that reads it."""
+    """Turn SIGTERM and SIGUSR1 into a flag; yield the function that reads it.
+
+    Once one has come, later ones change nothing, so that they cannot cut the end short.
+    """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield flag.is_set
@@ -85,8 +89,9 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     try:
         yield flag.is_set
     finally:
-        for kind, handler in zip(kinds, previous, strict=True):
-            signal.signal(kind, handler)
+        if not flag.is_set():
+            for kind, handler in zip(kinds, previous, strict=True):
+                signal.signal(kind, handler)
 
 
 class Rounds:
@@ -190,9 +195,13 @@ class Rounds:
             restore_random_state(self._saved_random, accelerator.device)
         self._saved_training = self._saved_random = None
         name = f"round {number}/{len(self._set.drops)}"
-        # disable=None: no bar where standard error is no terminal, so none in a log file.
+        # No bar where standard error is no terminal, so none in a log file.
         with tqdm(
-            total=tuning.steps, initial=tuning.step, desc=name, leave=False, disable=None
+            total=tuning.steps,
+            initial=tuning.step,
+            desc=name,
+            leave=False,
+            disable=not sys.stderr.isatty(),
         ) as bar:
             for progress in tuning:
                 bar.update()

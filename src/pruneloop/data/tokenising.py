@@ -1,6 +1,7 @@
 """From texts to token ids, once, cached by `datasets` across runs."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,10 @@ class Tokenised:
 
 def _fingerprint(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
     digest = hashlib.sha256(f"{max_length} {rows.features}".encode())
-    digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    words = json.loads(tokenizer.backend_tokenizer.to_str())
+    # What the last call asked for stays in the tokenizer; it is not what it knows.
+    del words["truncation"], words["padding"]
+    digest.update(json.dumps(words, sort_keys=True).encode())
     for column in ("text", "label"):
         for value in rows[column]:
             digest.update(str(value).encode() + b"\0")

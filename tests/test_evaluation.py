@@ -1,0 +1,136 @@
+"""Scores: as scikit-learn computes them, over every row, incomplete batches included."""
+
+import random
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from sklearn.metrics import accuracy_score, f1_score
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+from transformers import BertConfig, BertForSequenceClassification
+
+from pruneloop.data.batches import evaluation_loader, padding
+from pruneloop.errors import InvariantError
+from pruneloop.evaluation import ClassificationScores, evaluate_model
+from pruneloop.model.tokenizers import train_wordpiece
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_are_those_of_scikit_learn(seed: int, tmp_path: Path) -> None:
+    """Label 3 is predicted but never true, 4 true but never predicted, 5 neither."""
+    rng = numpy.random.default_rng(seed)
+    true = rng.choice([0, 1, 2, 4], size=200)
+    predicted = rng.choice([0, 1, 2, 3], size=200)
+    metric = ClassificationScores(tmp_path)
+    for start in range(0, 200, 64):
+        metric.add_batch(
+            predictions=predicted[start : start + 64], references=true[start : start + 64]
+        )
+    scores = metric.compute()
+    assert scores["accuracy"] == pytest.approx(accuracy_score(true, predicted))
+    assert scores["macro_f1"] == pytest.approx(f1_score(true, predicted, average="macro"))
+
+
+def test_scores_typed_by_hand(tmp_path: Path) -> None:
+    metric = ClassificationScores(tmp_path)
+    scores = metric.compute(predictions=[0, 0, 1, 1], references=[0, 0, 0, 1])
+    # F1 of label 0 is 4/5, of label 1 it is 2/3.
+    assert scores["accuracy"] == 0.75
+    assert scores["macro_f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+
+
+def test_a_metric_starts_anew_each_time(tmp_path: Path) -> None:
+    metric = ClassificationScores(tmp_path)
+    assert metric.compute(predictions=[0, 1], references=[1, 0])["accuracy"] == 0.0
+    assert metric.compute(predictions=[0, 1], references=[0, 1])["accuracy"] == 1.0
+
+
+# -- a model over a loader -----------------------------------------------------------
+
+COUNT = 21  # batches of 8, 8 and 5
+
+
+@pytest.fixture(scope="module")
+def rows() -> Dataset:
+    rng = random.Random(0)
+    ids = [[2, *rng.choices(range(5, 50), k=rng.randrange(1, 12)), 3] for _ in range(COUNT)]
+    labels = rng.choices([0, 1, 2], k=COUNT)
+    return Dataset.from_dict(
+        {"input_ids": ids, "label": labels, "length": [len(row) for row in ids]}
+    )
+
+
+@pytest.fixture
+def model() -> BertForSequenceClassification:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+        initializer_range=1.0,
+        num_labels=3,
+    )
+    return BertForSequenceClassification(config)
+
+
+@pytest.fixture
+def loader(rows: Dataset) -> DataLoader:
+    tokenizer = train_wordpiece(["좋다"], vocab_size=100, max_length=16)
+    return evaluation_loader(rows, padding(tokenizer, on_gpu=False), batch_size=8)
+
+
+@pytest.fixture
+def accelerator() -> Accelerator:
+    return Accelerator(cpu=True)
+
+
+def test_every_row_is_scored_once(
+    rows: Dataset,
+    model: BertForSequenceClassification,
+    loader: DataLoader,
+    accelerator: Accelerator,
+    tmp_path: Path,
+) -> None:
+    model, loader = accelerator.prepare(model.train(), loader)
+    scores = evaluate_model(model, loader, accelerator, COUNT, ClassificationScores(tmp_path))
+    model.eval()
+    with torch.inference_mode():
+        logits = torch.cat([model(torch.tensor([row])).logits for row in rows["input_ids"]])
+    predicted, true = logits.argmax(dim=-1).tolist(), list(rows["label"])
+    assert len(set(predicted)) > 1
+    assert scores.accuracy == accuracy_score(true, predicted)
+    assert scores.macro_f1 == pytest.approx(f1_score(true, predicted, average="macro"))
+    assert scores.loss == pytest.approx(float(cross_entropy(logits, torch.tensor(true))), rel=1e-5)
+
+
+@pytest.mark.parametrize("claimed", [COUNT - 1, COUNT + 3])
+def test_another_count_of_rows_is_an_error(
+    model: BertForSequenceClassification,
+    loader: DataLoader,
+    accelerator: Accelerator,
+    tmp_path: Path,
+    claimed: int,
+) -> None:
+    model, loader = accelerator.prepare(model, loader)
+    with pytest.raises(InvariantError, match=f"21 rows were evaluated instead of {claimed}"):
+        evaluate_model(model, loader, accelerator, claimed, ClassificationScores(tmp_path))
+
+
+def test_a_loss_that_is_no_number_is_an_error(
+    model: BertForSequenceClassification,
+    loader: DataLoader,
+    accelerator: Accelerator,
+    tmp_path: Path,
+) -> None:
+    with torch.no_grad():
+        model.classifier.bias[0] = float("nan")
+    model, loader = accelerator.prepare(model, loader)
+    with pytest.raises(InvariantError, match="loss is not finite"):
+        evaluate_model(model, loader, accelerator, COUNT, ClassificationScores(tmp_path))

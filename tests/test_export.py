@@ -1,0 +1,214 @@
+"""The permanent checkpoint: plain transformers loads it, and a false one never appears."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn.utils import prune
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerBase,
+    pipeline,
+)
+
+from pruneloop.data import sample
+from pruneloop.errors import InvariantError
+from pruneloop.export import export
+from pruneloop.model.tokenizers import train_wordpiece
+from pruneloop.pruning import GlobalL1, Masks, prunable_weights
+
+TEXTS = [text for text, _ in sample.generate(200, seed=0)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return train_wordpiece(TEXTS, vocab_size=300, max_length=64)
+
+
+@pytest.fixture
+def model(tokenizer: PreTrainedTokenizerBase) -> BertForSequenceClassification:
+    torch.manual_seed(0)
+    return BertForSequenceClassification(
+        BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=64,
+            id2label={0: "부정", 1: "긍정"},
+            label2id={"부정": 0, "긍정": 1},
+        )
+    )
+
+
+@pytest.fixture
+def masks(model: BertForSequenceClassification) -> Masks:
+    """The masks of a model that has just lost 40 % of its encoder."""
+    weights = prunable_weights(model)
+    masks, method = Masks.dense(weights), GlobalL1()
+    masks = method.prune(weights, masks, [round(0.4 * masks.prunable)])
+    masks.zero_weights(weights)
+    return masks
+
+
+@pytest.fixture
+def umask() -> Iterator[int]:
+    before = os.umask(0o027)
+    yield 0o027
+    os.umask(before)
+
+
+def test_plain_transformers_loads_it(
+    model: BertForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    masks: Masks,
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "checkpoint"
+    export(model, tokenizer, masks, target, TEXTS[:20])
+    reloaded = AutoModelForSequenceClassification.from_pretrained(target)
+    words = AutoTokenizer.from_pretrained(target)
+    assert reloaded.state_dict().keys() == model.state_dict().keys()
+    assert all(
+        torch.equal(w, model.state_dict()[name]) for name, w in reloaded.state_dict().items()
+    )
+    assert words(TEXTS)["input_ids"] == tokenizer(TEXTS)["input_ids"]
+    classify = pipeline("text-classification", model=str(target), device="cpu")
+    inputs = tokenizer(TEXTS[:4], return_tensors="pt", padding=True)
+    best = model.eval()(**inputs).logits.argmax(dim=-1).tolist()
+    assert [found["label"] for found in classify(TEXTS[:4])] == [["부정", "긍정"][i] for i in best]
+
+
+def test_the_zeros_are_positive_and_where_the_masks_say(
+    model: BertForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    masks: Masks,
+    tmp_path: Path,
+) -> None:
+    export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:20])
+    saved = load_file(tmp_path / "checkpoint/model.safetensors")
+    assert masks.zeros > 500
+    for name, mask in masks.items():
+        assert torch.equal(saved[name] == 0, ~mask), name
+        assert not torch.signbit(saved[name][~mask]).any(), name
+
+
+def test_files_have_the_mode_of_the_umask(
+    model: BertForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    masks: Masks,
+    tmp_path: Path,
+    umask: int,
+) -> None:
+    export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5])
+    files = list((tmp_path / "checkpoint").iterdir())
+    assert {path.name for path in files} >= {"model.safetensors", "config.json", "tokenizer.json"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o666 & ~umask}
+    assert stat.S_IMODE((tmp_path / "checkpoint").stat().st_mode) == 0o777 & ~umask
+
+
+def test_a_second_export_takes_the_place_of_the_first(
+    model: BertForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    masks: Masks,
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "checkpoint"
+    target.mkdir()
+    (target / "old.txt").touch()
+    export(model, tokenizer, masks, target, TEXTS[:5])
+    assert not (target / "old.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_live_torch_masks_do_not_pass(
+    model: BertForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    masks: Masks,
+    tmp_path: Path,
+) -> None:
+    """Such a checkpoint has `weight_orig` and reloads with random weights instead."""
+    query = model.bert.encoder.layer[0].attention.self.query
+    prune.l1_unstructured(query, "weight", amount=0.5)
+    with pytest.raises(InvariantError, match=r"missing_keys: .*query\.weight"):
+        export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5])
+    assert not (tmp_path / "checkpoint").exists()
+
+
+QUERY = "bert.encoder.layer.0.attention.self.query.weight"
+
+
+@pytest.mark.parametrize(
+    ("name", "pruned", "message"),
+    [
+        (QUERY, True, "a pruned weight is not zero"),
+        (QUERY, False, "other logits"),
+        ("classifier.bias", False, "other logits"),
+        # The row of [MASK], which no text has: the logits do not show it.
+        ("bert.embeddings.word_embeddings.weight", False, "word_embeddings"),
+    ],
+)
+def test_a_weight_that_was_saved_wrongly_is_found(
+    model: BertForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    masks: Masks,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    pruned: bool,
+    message: str,
+) -> None:
+    save = BertForSequenceClassification.save_pretrained
+
+    def save_wrongly(self: BertForSequenceClassification, folder: Path) -> None:
+        save(self, folder)
+        weights = load_file(folder / "model.safetensors")
+        flat = weights[name].view(-1)
+        kept = masks[name].view(-1) if name in masks else torch.ones_like(flat, dtype=torch.bool)
+        row = tokenizer.mask_token_id * 16 if "embeddings" in name else 0
+        place = row + int((kept[row:] ^ pruned).nonzero()[0])
+        flat[place] += 0.5
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    monkeypatch.setattr(BertForSequenceClassification, "save_pretrained", save_wrongly)
+    with pytest.raises(InvariantError, match=message):
+        export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:20])
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_a_failing_export_leaves_the_last_one_alone(
+    model: BertForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    masks: Masks,
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "checkpoint"
+    export(model, tokenizer, masks, target, TEXTS[:5])
+    before = (target / "model.safetensors").read_bytes()
+    with torch.no_grad():
+        model.get_parameter(QUERY).fill_(1.0)
+    with pytest.raises(InvariantError, match="a pruned weight is not zero"):
+        export(model, tokenizer, masks, target, TEXTS[:5])
+    assert (target / "model.safetensors").read_bytes() == before
+
+
+def test_a_tokenizer_that_was_saved_wrongly_is_found(
+    model: BertForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    masks: Masks,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = train_wordpiece(["전혀 다른 글"], vocab_size=100, max_length=64)
+    monkeypatch.setattr(tokenizer, "save_pretrained", other.save_pretrained)
+    with pytest.raises(InvariantError, match="tokenizer gives other ids"):
+        export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5])
+    assert not (tmp_path / "checkpoint").exists()

@@ -1,0 +1,227 @@
+"""Killed at any moment, a run goes on and ends with the bits of an uninterrupted one."""
+
+import functools
+import hashlib
+import json
+import os
+import pydoc
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SMALL
+from life import Life
+
+RUN = (
+    *SMALL,
+    "model.dropout=0.1",  # so that the random state matters
+    "finetune.accumulation=2",
+    "finetune.dense_epochs=3",
+    "finetune.epochs=2",
+    "finetune.batch_size=8",
+    "checkpoint.every_steps=4",
+    "hydra.run.dir=run",
+)
+
+
+def start(folder: Path, *overrides: str, before: Callable[[], None] | None = None) -> Life:
+    return Life(folder, *RUN, *overrides, before=before)
+
+
+def finish(folder: Path, *overrides: str) -> None:
+    life = start(folder, *overrides)
+    assert life.wait() == 0, life.errors
+
+
+def outcome(folder: Path) -> tuple[str, list[dict]]:
+    """Return the final weights' hash and the records, times aside."""
+    weights = (folder / "run/checkpoint/model.safetensors").read_bytes()
+    lines = (folder / "run/rounds.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        del record["seconds"]
+    return hashlib.sha256(weights).hexdigest(), records
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict]]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    finish(folder)
+    return outcome(folder)
+
+
+def wait_until(condition: Callable[[], bool], over: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition() and not over() and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def states(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "run/state").glob("state-*"))
+
+
+def test_ten_kills_at_random_moments(uninterrupted, tmp_path: Path) -> None:
+    """SIGKILL, again and again in one run; each life gets a little further."""
+    rng = random.Random(0)
+    for _ in range(10):
+        before = states(tmp_path)
+        life = start(tmp_path)
+        # It saves at least once more, then a random moment longer: progress is sure.
+        wait_until(lambda before=before: states(tmp_path) != before, life.over)
+        time.sleep(rng.uniform(0, 0.05))
+        life.signal(signal.SIGKILL)
+        assert life.wait() == -signal.SIGKILL, "it ended too early to be killed ten times"
+    finish(tmp_path)
+    assert outcome(tmp_path) == uninterrupted
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_and_exits_75(uninterrupted, tmp_path: Path, kind: signal.Signals) -> None:
+    life = start(tmp_path, "checkpoint.every_steps=5")
+    wait_until(lambda: len(states(tmp_path)) > 1, life.over)
+    life.signal(kind)
+    life.signal(kind)  # a second one during the save changes nothing
+    begun = time.monotonic()
+    assert life.wait() == 75, life.errors
+    assert time.monotonic() - begun < 25
+    assert len(life.errors.splitlines()) == 1 and "is saved" in life.errors
+    status = json.loads((tmp_path / "run/STATUS.json").read_text())
+    assert status["state"] == "preempted"
+    finish(tmp_path)
+    assert outcome(tmp_path) == uninterrupted
+
+
+def test_ctrl_c_is_130_and_goes_on(uninterrupted, tmp_path: Path) -> None:
+    life = start(tmp_path)
+    wait_until(lambda: len(states(tmp_path)) > 1, life.over)
+    life.signal(signal.SIGINT)
+    assert life.wait() == 130
+    finish(tmp_path)
+    assert outcome(tmp_path) == uninterrupted
+
+
+def die_at(module: str, name: str, count: int) -> None:
+    """Make the process kill itself right before the count-th call of a function."""
+    owner = pydoc.locate(module)
+    real, calls = getattr(owner, name), 0
+
+    @functools.wraps(real)
+    def deadly(*args, **options):
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **options)
+
+    setattr(owner, name, deadly)
+
+
+WINDOWS = [
+    ("os", "rename", 4),  # a state gets its name, or an old one loses its
+    ("os", "fsync", 9),  # in the middle of a state's files
+    ("os", "replace", 5),  # a record gets its name
+    ("shutil", "rmtree", 6),
+    ("pruneloop.checkpoint", "save_file", 5),
+    ("pruneloop.checkpoint", "sync_folder", 6),
+    ("pruneloop.pruning.masks.Masks", "zero_weights", 2),  # between mask and weights
+    ("pruneloop.rounds", "evaluate_model", 4),
+    ("pruneloop.pipeline", "export", 1),
+    ("pruneloop.export", "_verify", 1),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "count"), WINDOWS)
+def test_a_kill_in_every_window(uninterrupted, tmp_path: Path, module, name, count) -> None:
+    life = start(tmp_path, before=functools.partial(die_at, module, name, count))
+    assert life.wait() == -signal.SIGKILL, life.errors
+    finish(tmp_path)
+    assert outcome(tmp_path) == uninterrupted
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("done")
+    finish(folder)
+    return folder
+
+
+def test_a_finished_run_says_so(done: Path) -> None:
+    before = outcome(done)
+    life = start(done)
+    assert life.wait() == 0, life.errors
+    assert "finished already" in life.output
+    assert outcome(done) == before
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=1", "prune.amount=0.3", "data.split_seed=5", "rounds=1"]
+)
+def test_other_settings_are_refused(done: Path, override: str) -> None:
+    life = start(done, override)
+    assert life.wait() == 4
+    assert len(life.errors.splitlines()) == 1 and override.split("=")[0] in life.errors
+
+
+def test_more_rounds_go_on(done: Path, tmp_path: Path) -> None:
+    """Three rounds at once, and two rounds and one more, are the same run."""
+    finish(tmp_path, "rounds=3")
+    finish(done, "rounds=3", "checkpoint.every_minutes=3")
+    assert outcome(done) == outcome(tmp_path)
+
+
+def test_a_second_live_run_is_refused(tmp_path: Path) -> None:
+    first = start(tmp_path)
+    wait_until(lambda: bool(states(tmp_path)), first.over)
+    first.signal(signal.SIGSTOP)  # holds still, and holds the folder
+    (tmp_path / "second").mkdir()
+    second = Life(tmp_path / "second", *RUN[:-1], "hydra.run.dir=../run")
+    code, line = second.wait(), second.errors
+    first.signal(signal.SIGCONT)
+    assert code == 5 and f"pid {first.pid}" in line
+    assert first.wait() == 0
+
+
+def small_files() -> None:
+    """Let no file grow beyond 40 kB: a disk that is full in the middle of a write."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+
+def test_a_full_disk_is_exit_5_and_loses_nothing(uninterrupted, tmp_path: Path) -> None:
+    life = start(tmp_path)
+    wait_until(lambda: bool(states(tmp_path)), life.over)
+    life.signal(signal.SIGKILL)
+    life.wait()
+    limited = start(tmp_path, before=small_files)
+    assert limited.wait() == 5, limited.errors
+    assert "cannot save" in limited.errors and len(limited.errors.splitlines()) == 1
+    finish(tmp_path)
+    assert outcome(tmp_path) == uninterrupted
+
+
+def test_two_processes_stop_together(tmp_path: Path) -> None:
+    """SIGTERM to one rank stops both at the same step, and torchrun's next try goes on."""
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    line += [str(ROOT / "train.py"), *RUN]
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    subprocess.run(line, cwd=reference, check=True, capture_output=True, timeout=120)
+    process = subprocess.Popen(
+        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: len(states(tmp_path)) > 1, lambda: process.poll() is not None)
+    children = subprocess.check_output(["pgrep", "-P", str(process.pid)], text=True).split()
+    workers = [pid for pid in children if b"train.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(workers) == 2
+    os.kill(int(workers[1]), signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0 and "is saved" in errors
+    assert json.loads((tmp_path / "run/STATUS.json").read_text())["state"] == "preempted"
+    subprocess.run(line, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    assert outcome(tmp_path) == outcome(reference)

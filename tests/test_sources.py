@@ -1,0 +1,454 @@
+"""Rows from files, a URL or the hub: what is read, what is counted, what is refused."""
+
+import contextlib
+import functools
+import gzip
+import json
+import threading
+import unicodedata
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import datasets
+import huggingface_hub.constants
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf, open_dict
+from test_config import composed
+
+from pruneloop.config import DataConfig, register_schema
+from pruneloop.data.sources import Rows, load
+from pruneloop.errors import ConfigError, EnvironmentFault, InputError
+
+HEADER = "text,label\n"
+
+
+def data_config(group: str, **overrides: object) -> DataConfig:
+    register_schema()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        choice = compose("config", [f"data={group}"])
+    with open_dict(choice.data):
+        choice.data.update(overrides)
+    return OmegaConf.to_object(choice.data)
+
+
+def files_config(folder: Path | str | None, train: str, **overrides: object) -> DataConfig:
+    path = None if folder is None else str(folder)
+    return data_config("files", path=path, train=train, **overrides)
+
+
+def read(folder: Path, name: str, content: str | bytes, **overrides: object) -> Rows:
+    """Write one file and load it as the training rows."""
+    data = content.encode() if isinstance(content, str) else content
+    (folder / name).write_bytes(data)
+    return load(files_config(folder, name, **overrides)).train
+
+
+PAIRS = [("좋아요, 아주", "1"), ('그는 "명작"이라 했다', "0")]
+TABLE = 'text,label\n"좋아요, 아주",1\n"그는 ""명작""이라 했다",0\n'
+OBJECTS = [{"text": text, "label": label} for text, label in PAIRS]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", TABLE),
+        ("a.CSV.gz", gzip.compress(TABLE.encode())),
+        ("a.tsv", 'text\tlabel\n좋아요, 아주\t1\n"그는 ""명작""이라 했다"\t0\n'),
+        ("a.txt", 'label\ttext\r\n1\t좋아요, 아주\r\n0\t"그는 ""명작""이라 했다"\r\n'),
+        ("a.jsonl", "\n".join(json.dumps(row, ensure_ascii=False) for row in OBJECTS)),
+        ("a.json", json.dumps(OBJECTS, indent=1)),
+        ("a.json.gz", gzip.compress(json.dumps(OBJECTS).encode())),
+    ],
+)
+def test_every_kind_of_file_gives_the_same_rows(
+    tmp_path: Path, name: str, content: str | bytes
+) -> None:
+    rows = read(tmp_path, name.replace("CSV", "csv"), content)
+    assert list(zip(rows.texts, rows.labels, strict=True)) == PAIRS
+
+
+def test_parquet_is_read(tmp_path: Path) -> None:
+    table = datasets.Dataset.from_dict({"text": ["NA", None, "나빠요"], "label": [1, 0, 0]})
+    table.to_parquet(tmp_path / "a.parquet")
+    rows = load(files_config(tmp_path, "a.parquet")).train
+    assert (rows.texts, rows.labels, rows.empty) == (["NA", "나빠요"], ["1", "0"], 1)
+
+
+def test_a_parquet_file_that_is_none_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.parquet"):
+        read(tmp_path, "a.parquet", HEADER)
+
+
+def test_a_damaged_gz_file_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.csv\.gz"):
+        read(tmp_path, "a.csv.gz", HEADER + "좋다,1\n")
+
+
+def test_the_name_of_a_gz_file_may_leave_its_ending_out(tmp_path: Path) -> None:
+    (tmp_path / "ratings.txt.gz").write_bytes(gzip.compress("text\tlabel\n좋다\t1\n".encode()))
+    assert load(files_config(tmp_path, "ratings.txt")).train.texts == ["좋다"]
+
+
+def test_without_a_folder_a_name_is_a_path(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(HEADER + "좋다,1\n", encoding="utf-8")
+    assert load(files_config(None, str(tmp_path / "a.csv"))).train.texts == ["좋다"]
+
+
+def test_train_and_test_files_stay_apart(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(HEADER + "좋다,1\n", encoding="utf-8")
+    (tmp_path / "b.csv").write_text(HEADER + "싫다,0\n", encoding="utf-8")
+    corpus = load(files_config(tmp_path, "a.csv", test="b.csv"))
+    assert corpus.test is not None
+    assert (corpus.train.texts, corpus.test.texts) == (["좋다"], ["싫다"])
+    assert load(files_config(tmp_path, "a.csv")).test is None
+
+
+@pytest.mark.parametrize("word", ["NA", "null", "nan", "None", "N/A"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_words_that_look_like_nothing_stay_text(tmp_path: Path, word: str, kind: str) -> None:
+    content = HEADER + f"{word},1\n" if kind == "csv" else json.dumps({"text": word, "label": 1})
+    rows = read(tmp_path, f"a.{kind}", content)
+    assert (rows.texts, rows.empty) == ([word], 0)
+
+
+# -- encodings -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp949"])
+def test_the_usual_korean_encodings_are_found_out(tmp_path: Path, encoding: str) -> None:
+    rows = read(tmp_path, "a.csv", (HEADER + "재미있어요,1\n").encode(encoding))
+    assert rows.texts == ["재미있어요"]
+
+
+def test_a_named_encoding_is_used(tmp_path: Path) -> None:
+    content = (HEADER + "재미있어요,1\n").encode("utf-16")
+    assert read(tmp_path, "a.csv", content, encoding="utf-16").texts == ["재미있어요"]
+
+
+def test_neither_utf8_nor_cp949_asks_for_the_encoding(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.csv: is not utf-8-sig or cp949.*data\.encoding"):
+        read(tmp_path, "a.csv", (HEADER + "재미있어요,1\n").encode("utf-16"))
+
+
+def test_an_unknown_encoding_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.encoding=utf-9: no such encoding"):
+        read(tmp_path, "a.csv", HEADER, encoding="utf-9")
+
+
+def test_decomposed_hangul_is_joined_and_counted(tmp_path: Path) -> None:
+    content = HEADER + unicodedata.normalize("NFD", "재미있다,1\n") + "좋다,1\n"
+    rows = read(tmp_path, "a.csv", content)
+    assert (rows.texts, rows.normalized) == (["재미있다", "좋다"], 1)
+
+
+def test_normalize_none_leaves_texts_alone(tmp_path: Path) -> None:
+    apart = unicodedata.normalize("NFD", "재미있다")
+    rows = read(tmp_path, "a.csv", HEADER + f"{apart},1\n", normalize="none")
+    assert (rows.texts, rows.normalized) == ([apart], 0)
+
+
+# -- rows that lack something --------------------------------------------------------
+
+
+def test_empty_texts_are_dropped_and_counted(tmp_path: Path) -> None:
+    rows = read(tmp_path, "a.csv", HEADER + "좋다,1\n,0\n   ,0\n싫다,0\n")
+    assert (rows.texts, rows.empty) == (["좋다", "싫다"], 2)
+
+
+@pytest.mark.parametrize("label", ["", "  "])
+def test_a_missing_label_is_named_with_its_line(tmp_path: Path, label: str) -> None:
+    with pytest.raises(InputError, match=r"a\.csv, line 3: the label is missing"):
+        read(tmp_path, "a.csv", HEADER + f"좋다,1\n싫다,{label}\n")
+
+
+def test_a_null_label_in_json_is_missing_too(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="line 1: the label is missing"):
+        read(tmp_path, "a.jsonl", '{"text": "좋다", "label": null}')
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.csv", "id,document,label\n1,좋다,1\n"), ("a.json", '[{"document": "좋다", "label": 1}]')],
+)
+def test_a_missing_column_lists_those_found(tmp_path: Path, name: str, content: str) -> None:
+    with pytest.raises(InputError, match=r"no column 'text' \(data\.text=text\).*document, label"):
+        read(tmp_path, name, content)
+
+
+def test_other_columns_can_be_named(tmp_path: Path) -> None:
+    rows = read(tmp_path, "a.csv", "id,review,stars\n7,좋다,5\n", text="review", label="stars")
+    assert (rows.texts, rows.labels) == (["좋다"], ["5"])
+
+
+@pytest.mark.parametrize(("row", "count"), [("좋다", 1), ("좋다,정말,1", 3)])
+def test_a_row_of_another_width_is_named_with_its_line(
+    tmp_path: Path, row: str, count: int
+) -> None:
+    with pytest.raises(InputError, match=rf"a\.csv, line 4: {count} columns instead of 2"):
+        read(tmp_path, "a.csv", HEADER + '"두\n줄",1\n' + row + "\n싫다,0\n")
+
+
+def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+    assert len(read(tmp_path, "a.csv", HEADER + "좋다,1\n\n싫다,0\n\n")) == 2
+
+
+@pytest.mark.parametrize("content", ["", "\n", HEADER, HEADER + " ,1\n"])
+def test_an_empty_file_is_an_error(tmp_path: Path, content: str) -> None:
+    with pytest.raises(InputError, match=r"a\.csv: no row with a text"):
+        read(tmp_path, "a.csv", content)
+
+
+# -- quotes --------------------------------------------------------------------------
+
+
+def test_a_quoted_text_may_span_two_lines(tmp_path: Path) -> None:
+    rows = read(tmp_path, "a.csv", HEADER + '"처음엔 좋았다\n나중엔 아니다",0\n좋다,1\n')
+    assert rows.texts == ["처음엔 좋았다\n나중엔 아니다", "좋다"]
+
+
+def test_a_quoted_text_may_span_lines_with_a_comma_in_each(tmp_path: Path) -> None:
+    rows = read(tmp_path, "a.csv", HEADER + '"처음엔 좋고, 재미있다\n나중엔 아니다",0\n좋다,1\n')
+    assert rows.texts == ["처음엔 좋고, 재미있다\n나중엔 아니다", "좋다"]
+
+
+STRAY = 'text\tlabel\n좋다\t1\n"최고의 영화\t1\n"싫다\t0\n그저 그렇다\t0\n'
+
+
+@pytest.mark.parametrize("rows_between", [0, 1, 3])
+def test_a_stray_quote_does_not_swallow_rows(tmp_path: Path, rows_between: int) -> None:
+    content = 'label\ttext\n1\t좋다\n1\t"최고의 영화\n' + "0\t싫다\n" * rows_between + '0\t별로"\n'
+    with pytest.raises(InputError, match=r"a\.tsv, line 3: .*data\.quoting=none"):
+        read(tmp_path, "a.tsv", content)
+
+
+def test_a_quote_that_ends_inside_a_cell_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.tsv, line 3: .*data\.quoting=none"):
+        read(tmp_path, "a.tsv", STRAY)
+
+
+def test_an_unclosed_quote_at_the_end_is_an_error(tmp_path: Path) -> None:
+    content = 'text\tlabel\n좋다\t1\n"최고의 영화\t1\n싫다\t0\n'
+    with pytest.raises(InputError, match=r"a\.tsv, line 3: .*data\.quoting=none"):
+        read(tmp_path, "a.tsv", content)
+
+
+def test_quoting_none_takes_quotes_as_characters(tmp_path: Path) -> None:
+    rows = read(tmp_path, "a.tsv", STRAY, quoting="none")
+    assert rows.texts == ["좋다", '"최고의 영화', '"싫다', "그저 그렇다"]
+    assert rows.labels == ["1", "1", "0", "0"]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_another_delimiter_can_be_named(tmp_path: Path, delimiter: str) -> None:
+    content = f"text{delimiter}label\n좋다, 정말{delimiter}1\n"
+    assert read(tmp_path, "a.csv", content, delimiter=delimiter).texts == ["좋다, 정말"]
+
+
+# -- json ----------------------------------------------------------------------------
+
+
+def test_json_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
+    lines = json.dumps(OBJECTS[0]) + "\n" + '{"text": "좋다", \n'
+    with pytest.raises(InputError, match=r"a\.jsonl, line 2: not JSON"):
+        read(tmp_path, "a.jsonl", lines)
+
+
+def test_a_json_line_that_is_no_object_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="line 2: is not an object"):
+        read(tmp_path, "a.jsonl", json.dumps(OBJECTS[0]) + '\n"좋다"\n')
+
+
+@pytest.mark.parametrize("character", ["\x85", "\u2028"])
+def test_a_json_line_ends_only_at_a_newline(tmp_path: Path, character: str) -> None:
+    """JSON allows these line separators inside a string, and exporters write them."""
+    row = {"text": f"좋다{character}정말", "label": 1}
+    content = json.dumps(row, ensure_ascii=False)
+    assert read(tmp_path, "a.jsonl", content).texts == [row["text"]]
+
+
+# -- labels and names ----------------------------------------------------------------
+
+
+def test_labels_are_mapped_to_their_names(tmp_path: Path) -> None:
+    rows = read(
+        tmp_path,
+        "a.csv",
+        HEADER + "좋다,1\n싫다, 0\n",
+        label_names={"0": "negative", "1": "positive"},
+    )
+    assert rows.labels == ["positive", "negative"]
+
+
+def test_a_label_outside_of_the_mapping_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"line 2: label '2' is not one of .*\(0, 1\)"):
+        read(tmp_path, "a.csv", HEADER + "좋다,2\n", label_names={"0": "n", "1": "p"})
+
+
+@pytest.mark.parametrize(("label", "name"), [(1, "1"), ("정치", "정치")])
+def test_labels_may_be_numbers_or_words(tmp_path: Path, label: object, name: str) -> None:
+    assert read(tmp_path, "a.json", json.dumps([{"text": "a", "label": label}])).labels == [name]
+
+
+def test_the_key_that_conf_shows_for_label_names_works() -> None:
+    given = ("data.train=a.csv", "data.label_names={0:negative,1:positive}")
+    assert composed("data=files", *given).data.label_names == {"0": "negative", "1": "positive"}
+
+
+def test_the_key_that_the_message_shows_for_a_tab_works() -> None:
+    with pytest.raises(ConfigError) as caught:
+        composed("data=files", "data.train=a.csv", "data.delimiter=ab")
+    shown = str(caught.value).rpartition("write a tab as ")[2]
+    assert composed("data=files", "data.train=a.csv", shown).data.delimiter == "\t"
+
+
+def test_decomposed_hangul_in_labels_is_joined_too(tmp_path: Path) -> None:
+    """A file that macOS decomposed is decomposed throughout."""
+    content = HEADER + "좋다,긍정\n" + unicodedata.normalize("NFD", "싫다,긍정\n")
+    assert set(read(tmp_path, "a.csv", content).labels) == {"긍정"}
+
+
+def test_an_unknown_ending_asks_for_the_format(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.dat: unknown kind of file; say data\.format="):
+        read(tmp_path, "a.dat", HEADER)
+
+
+def test_a_named_format_beats_the_ending(tmp_path: Path) -> None:
+    assert read(tmp_path, "a.dat", HEADER + "좋다,1\n", format="csv").texts == ["좋다"]
+
+
+def test_a_missing_file_lists_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "ratings_train.csv").touch()
+    with pytest.raises(InputError, match=r"train\.csv: no such file; .* has ratings_train\.csv"):
+        load(files_config(tmp_path, "train.csv"))
+
+
+def test_a_missing_folder_is_named_by_its_key(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.path=.*nowhere: no such folder"):
+        load(files_config(tmp_path / "nowhere", "a.csv"))
+
+
+# -- urls ----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "DOWNLOADED_DATASETS_PATH", tmp_path / "downloads")
+
+
+@pytest.mark.usefixtures("socket_enabled", "online")
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_a_url_is_downloaded(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    content = (HEADER + "좋다,1\n").encode()
+    (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with served(folder) as address:
+        corpus = load(files_config(address, name))
+    assert corpus.train.texts == ["좋다"]
+    assert corpus.name == f"{address}/{name}"
+
+
+@pytest.mark.usefixtures("socket_enabled", "online")
+def test_a_url_that_is_not_there_is_an_environment_fault(tmp_path: Path) -> None:
+    with (
+        served(tmp_path) as address,
+        pytest.raises(EnvironmentFault, match=r"cannot download .*/a\.csv.*data\.path"),
+    ):
+        load(files_config(address, "a.csv"))
+
+
+def test_a_url_without_a_network_is_an_environment_fault() -> None:
+    with pytest.raises(EnvironmentFault, match="offline"):
+        load(files_config("http://127.0.0.1:9", "a.csv"))
+
+
+# -- the hub -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    (folder / "train.csv").write_text(HEADER + "좋다,1\n싫다,0\n", encoding="utf-8")
+    (folder / "test.csv").write_text(HEADER + "별로다,0\n", encoding="utf-8")
+    return folder
+
+
+def test_a_folder_laid_out_like_a_hub_data_set(hub_folder: Path) -> None:
+    corpus = load(data_config("hub", name=str(hub_folder), label_names={"0": "no", "1": "yes"}))
+    assert corpus.test is not None
+    assert (corpus.train.texts, corpus.train.labels) == (["좋다", "싫다"], ["yes", "no"])
+    assert (corpus.test.texts, corpus.test.labels) == (["별로다"], ["no"])
+
+
+def test_a_hub_data_set_may_have_no_test_split(hub_folder: Path) -> None:
+    assert load(data_config("hub", name=str(hub_folder), test=None)).test is None
+
+
+def test_a_missing_split_lists_those_found(hub_folder: Path) -> None:
+    with pytest.raises(InputError, match="no split 'validation'; found: train, test"):
+        load(data_config("hub", name=str(hub_folder), test="validation"))
+
+
+def test_a_missing_column_of_a_hub_data_set_lists_those_found(hub_folder: Path) -> None:
+    with pytest.raises(InputError, match=r"no column 'title'.*found: text, label"):
+        load(data_config("hub", name=str(hub_folder), text="title"))
+
+
+def test_a_class_label_gives_its_names(tmp_path: Path) -> None:
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    rows = datasets.Dataset.from_dict({"text": ["좋다", "싫다"], "label": [1, 0]}, features)
+    rows.to_parquet(tmp_path / "train.parquet")
+    corpus = load(data_config("hub", name=str(tmp_path), test=None))
+    assert corpus.train.labels == ["yes", "no"]
+
+
+def test_a_hub_csv_keeps_the_reviews_na_and_null(hub_folder: Path) -> None:
+    (hub_folder / "train.csv").write_text(HEADER + "NA,1\nnull,0\n좋다,1\n", encoding="utf-8")
+    rows = load(data_config("hub", name=str(hub_folder))).train
+    assert (rows.texts, rows.empty) == (["NA", "null", "좋다"], 0)
+
+
+def test_a_hub_data_set_that_cannot_be_read_is_an_input_error(hub_folder: Path) -> None:
+    (hub_folder / "train.csv").write_text(HEADER + "좋다,1\n싫다,정말,0\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"data\.name=.*cannot be loaded"):
+        load(data_config("hub", name=str(hub_folder)))
+
+
+def test_a_hub_name_without_a_network_is_an_environment_fault() -> None:
+    with pytest.raises(EnvironmentFault, match=r"data\.name=someone/reviews: cannot be loaded"):
+        load(data_config("hub", name="someone/reviews"))
+
+
+# -- the sample ----------------------------------------------------------------------
+
+
+def test_the_sample_needs_no_file_and_its_splits_share_no_text() -> None:
+    corpus = load(data_config("sample", train_rows=300, test_rows=100))
+    assert corpus.test is not None
+    assert (len(corpus.train), len(corpus.test)) == (300, 100)
+    assert not set(corpus.train.texts) & set(corpus.test.texts)
