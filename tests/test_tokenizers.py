@@ -37,8 +37,8 @@ def test_wordpiece_keeps_case_and_composed_hangul() -> None:
 
 
 def test_wordpiece_has_the_size_and_the_special_tokens_of_bert() -> None:
-    tokenizer = train_wordpiece(SENTENCES, vocab_size=500, max_length=64)
-    assert 400 < len(tokenizer) <= 500
+    tokenizer = train_wordpiece(SENTENCES, vocab_size=600, max_length=64)
+    assert 500 < len(tokenizer) <= 600
     assert tokenizer.convert_ids_to_tokens(range(5)) == "[PAD] [UNK] [CLS] [SEP] [MASK]".split()
     ids = tokenizer("솔직히 결말은 지루하다")["input_ids"]
     assert (ids[0], ids[-1], 1 in ids) == (2, 3, False)
