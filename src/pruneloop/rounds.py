@@ -80,16 +80,22 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
     Once one has come, later ones change nothing, so that they cannot cut the end short.
     """
-    flag = threading.Event()
+    # No threading.Event: a second signal inside its set() would wait for its lock forever.
+    requested = False
+
+    def request(*_: object) -> None:
+        nonlocal requested
+        requested = True
+
     if threading.current_thread() is not threading.main_thread():
-        yield flag.is_set
+        yield lambda: False  # only the main thread can receive signals
         return
     kinds = (signal.SIGTERM, signal.SIGUSR1)
-    previous = [signal.signal(kind, lambda *_: flag.set()) for kind in kinds]
+    previous = [signal.signal(kind, request) for kind in kinds]
     try:
-        yield flag.is_set
+        yield lambda: requested
     finally:
-        if not flag.is_set():
+        if not requested:
             for kind, handler in zip(kinds, previous, strict=True):
                 signal.signal(kind, handler)
 
