@@ -51,7 +51,7 @@ def test_kobert_nsmc_is_the_real_thing() -> None:
     config = composed("experiment=kobert_nsmc")
     assert isinstance(config.data, FilesData) and isinstance(config.model, PretrainedModel)
     assert config.model.name == "monologg/kobert"
-    assert config.data.label_names == {"0": "negative", "1": "positive"}
+    assert config.data.label_names == ["negative", "positive"]
     assert (config.model.max_length, config.finetune.batch_size) == (128, 64)
     assert config.finetune.precision == Precision.bf16
 

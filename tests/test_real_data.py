@@ -22,7 +22,7 @@ def test_nsmc_has_all_its_rows() -> None:
     assert corpus.test is not None
     assert (len(corpus.train), corpus.train.empty) == (149_995, 5)
     assert (len(corpus.test), corpus.test.empty) == (49_997, 3)
-    assert set(corpus.train.labels) == {"negative", "positive"}
+    assert set(corpus.train.labels) == {"0", "1"}
     # pandas decodes the quoted documents on its own; the words NA and null are reviews.
     table = pandas.read_csv(
         SHARED / "data/nsmc/ratings_train.txt.gz", sep="\t", keep_default_na=False, dtype=str

@@ -272,29 +272,14 @@ def test_a_json_line_ends_only_at_a_newline(tmp_path: Path, character: str) -> N
 # -- labels and names ----------------------------------------------------------------
 
 
-def test_labels_are_mapped_to_their_names(tmp_path: Path) -> None:
-    rows = read(
-        tmp_path,
-        "a.csv",
-        HEADER + "좋다,1\n싫다, 0\n",
-        label_names={"0": "negative", "1": "positive"},
-    )
-    assert rows.labels == ["positive", "negative"]
-
-
-def test_a_label_outside_of_the_mapping_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"line 2: label '2' is not one of .*\(0, 1\)"):
-        read(tmp_path, "a.csv", HEADER + "좋다,2\n", label_names={"0": "n", "1": "p"})
-
-
 @pytest.mark.parametrize(("label", "name"), [(1, "1"), ("정치", "정치")])
 def test_labels_may_be_numbers_or_words(tmp_path: Path, label: object, name: str) -> None:
     assert read(tmp_path, "a.json", json.dumps([{"text": "a", "label": label}])).labels == [name]
 
 
 def test_the_key_that_conf_shows_for_label_names_works() -> None:
-    given = ("data.train=a.csv", "data.label_names={0:negative,1:positive}")
-    assert composed("data=files", *given).data.label_names == {"0": "negative", "1": "positive"}
+    given = ("data.train=a.csv", "data.label_names=[negative,positive]")
+    assert composed("data=files", *given).data.label_names == ["negative", "positive"]
 
 
 def test_the_key_that_the_message_shows_for_a_tab_works() -> None:
@@ -397,10 +382,15 @@ def hub_folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_laid_out_like_a_hub_data_set(hub_folder: Path) -> None:
-    corpus = load(data_config("hub", name=str(hub_folder), label_names={"0": "no", "1": "yes"}))
+    corpus = load(
+        data_config(
+            "hub",
+            name=str(hub_folder),
+        )
+    )
     assert corpus.test is not None
-    assert (corpus.train.texts, corpus.train.labels) == (["좋다", "싫다"], ["yes", "no"])
-    assert (corpus.test.texts, corpus.test.labels) == (["별로다"], ["no"])
+    assert (corpus.train.texts, corpus.train.labels) == (["좋다", "싫다"], ["1", "0"])
+    assert (corpus.test.texts, corpus.test.labels) == (["별로다"], ["0"])
 
 
 def test_a_hub_data_set_may_have_no_test_split(hub_folder: Path) -> None:

@@ -106,3 +106,28 @@ def test_too_few_rows_for_every_label_is_an_error() -> None:
     """One held-out row cannot show both labels."""
     with pytest.raises(InputError, match=r"cannot hold out 0\.2 of 4 rows"):
         divided(rows("a", no=2, yes=2))
+
+
+def test_labels_are_named_in_the_order_of_their_values() -> None:
+    splits = split(
+        Corpus(rows("a", **{"10": 30, "9": 30}), rows("b", **{"10": 5}), "source"),
+        validation=0.2,
+        test_share=0.2,
+        seed=0,
+        drop_overlap=False,
+        label_names=["nine", "ten"],
+    )
+    assert splits.labels == ["nine", "ten"]
+    assert set(splits.test["label"]) == {1}
+
+
+def test_another_number_of_names_than_labels_lists_them() -> None:
+    with pytest.raises(InputError, match="3 names for 2 labels: no, yes"):
+        split(
+            Corpus(rows("a", no=20, yes=20), None, "source"),
+            validation=0.2,
+            test_share=0.2,
+            seed=0,
+            drop_overlap=False,
+            label_names=["a", "b", "c"],
+        )

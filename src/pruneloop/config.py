@@ -72,7 +72,7 @@ class CorpusData(DataConfig):
 
     text: str = MISSING
     label: str = MISSING
-    label_names: dict[str, str] = MISSING
+    label_names: list[str] = MISSING
     normalize: Normalization = MISSING
     test_share: float = MISSING
 
@@ -100,6 +100,8 @@ class FilesData(CorpusData):
 
     def __post_init__(self) -> None:
         CorpusData.__post_init__(self)
+        if self.delimiter == r"\t":  # as a command line can write it
+            self.delimiter = "\t"
         _check(
             self.delimiter is None or len(self.delimiter) == 1,
             "data.delimiter",

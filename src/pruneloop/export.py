@@ -84,3 +84,6 @@ def _verify(
     with torch.inference_mode():
         if not torch.equal(model(**inputs).logits, reloaded(**inputs).logits):
             raise InvariantError("the saved checkpoint gives other logits than the live model")
+    for name, live in model.named_parameters():
+        if not torch.equal(parameters[name], live):
+            raise InvariantError(f"{name}: the saved checkpoint has other values")

@@ -89,9 +89,13 @@ def stop_accelerator(accelerator: Accelerator) -> None:
 def load_splits(config: DataConfig) -> splits.Splits:
     """Read the rows and divide them, saying what was read, dropped and changed."""
     corpus = sources.load(config)
-    test_share = config.test_share if isinstance(config, CorpusData) else 0.0
     result = splits.split(
-        corpus, config.validation, test_share, config.split_seed, config.drop_overlap
+        corpus,
+        config.validation,
+        config.test_share if isinstance(config, CorpusData) else 0.0,
+        config.split_seed,
+        config.drop_overlap,
+        config.label_names if isinstance(config, CorpusData) else (),
     )
     log.info(f"data: {corpus.name}")
     counts = ", ".join(f"{key.replace('_', ' ')} {n:,}" for key, n in result.counts.items())

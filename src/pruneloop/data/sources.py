@@ -7,14 +7,21 @@ cannot be read for certain is an error with its line, and nothing is dropped in 
 import csv
 import io
 import json
+import lzma
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import fsspec
-from datasets import DownloadManager, load_dataset
+import pyarrow
+import pyarrow.parquet
+from datasets import DownloadManager, load_dataset, load_dataset_builder
+from datasets.exceptions import DatasetGenerationError, DatasetsError
+from datasets.packaged_modules.csv.csv import Csv
+from fsspec.utils import infer_compression
 
 from pruneloop.config import (
     CorpusData,
@@ -123,8 +130,13 @@ def _fetch(location: str) -> Path:
 
 
 def _decode(path: Path, name: str, encoding: str) -> str:
-    with fsspec.open(str(path), "rb", compression="infer") as file:
-        raw = file.read()
+    # A download's file has lost its ending: the name tells how it is packed.
+    packed = infer_compression(str(path)) or infer_compression(name)
+    try:
+        with fsspec.open(str(path), "rb", compression=packed) as file:
+            raw = file.read()
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise InputError(f"{name}: cannot be read ({error})") from error
     tried = ["utf-8-sig", "cp949"] if encoding == "auto" else [encoding]
     for candidate in tried:
         try:
@@ -153,10 +165,7 @@ def _read_file(path: Path, name: str, config: FilesData) -> Iterator[tuple[str, 
     if kind is None:
         raise InputError(f"{name}: unknown kind of file; say data.format=csv, tsv, json or parquet")
     if kind == Format.parquet:
-        table = load_dataset("parquet", data_files=str(path), split="train")
-        _require(config, list(table.column_names), name)
-        for number, row in enumerate(table):
-            yield f"{name}, row {number + 1}", row[config.text], row[config.label]
+        yield from _parquet_rows(path, name, config)
         return
     content = _decode(path, name, config.encoding)
     rows = (
@@ -169,6 +178,17 @@ def _read_file(path: Path, name: str, config: FilesData) -> Iterator[tuple[str, 
         yield place, row[config.text], row[config.label]
 
 
+def _parquet_rows(path: Path, name: str, config: FilesData) -> Iterator[tuple[str, Any, Any]]:
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{name}: cannot be read as parquet ({error})") from error
+    _require(config, list(table.column_names), name)
+    columns = (table[config.text].to_pylist(), table[config.label].to_pylist())
+    for number, (text, label) in enumerate(zip(*columns, strict=True), 1):
+        yield f"{name}, row {number}", text, label
+
+
 def _require(config: CorpusData, columns: list[str], place: str) -> None:
     for key, column in (("text", config.text), ("label", config.label)):
         if column not in columns:
@@ -178,14 +198,17 @@ def _require(config: CorpusData, columns: list[str], place: str) -> None:
 
 
 def _json_rows(content: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    before = 0
     try:
         if content.lstrip().startswith("["):
             rows = [(f"{name}, item {n}", row) for n, row in enumerate(json.loads(content), 1)]
         else:
-            lines = enumerate(content.splitlines(), 1)
-            rows = [(f"{name}, line {n}", json.loads(line)) for n, line in lines if line.strip()]
+            rows = []
+            for before, line in enumerate(content.split("\n")):
+                if line.strip():
+                    rows.append((f"{name}, line {before + 1}", json.loads(line)))
     except json.JSONDecodeError as error:
-        raise InputError(f"{name}, line {error.lineno}: not JSON ({error.msg})") from None
+        raise InputError(f"{name}, line {before + error.lineno}: not JSON ({error.msg})") from None
     for place, row in rows:
         if not isinstance(row, dict):
             raise InputError(f"{place}: is not an object with columns")
@@ -205,63 +228,78 @@ def _table_rows(
     csv.field_size_limit(2**31 - 1)
     lines = content.splitlines() if "\r" in content else content.split("\n")
     header: list[str] | None = None
+    rows: list[tuple[str, dict[str, str]]] = []
+    spread: list[tuple[str, list[str]]] = []  # rows of several lines, to be looked at again
     before = 0
     try:
         for cells in reader:
             first, last, before = before, reader.line_num, reader.line_num
+            place = f"{name}, line {first + 1}"
             if not cells:
                 continue
-            place = f"{name}, line {first + 1}"
             if header is None:
                 header = cells
                 _require(config, header, place)
                 continue
             if last - first > 1:
-                _reject_swallowed(lines[first:last], place, delimiter, len(header))
+                spread.append((place, lines[first:last]))
             if len(cells) != len(header):
+                _reject_swallowed(spread, rows, delimiter, header, config.label)
                 raise InputError(
                     f"{place}: {len(cells)} columns instead of {len(header)}; quote the text, "
                     "or set data.delimiter or data.quoting"
                 )
-            yield place, dict(zip(header, cells, strict=True))
+            rows.append((place, dict(zip(header, cells, strict=True))))
     except csv.Error as error:
         raise InputError(
             f"{name}, line {before + 1}: {error}; if quotes are plain characters in this "
             "file, say data.quoting=none"
         ) from None
+    _reject_swallowed(spread, rows, delimiter, header or [], config.label)
+    yield from rows
 
 
-def _reject_swallowed(lines: list[str], place: str, delimiter: str, columns: int) -> None:
-    """A quoted text may span lines, but not when each of them is a whole row itself."""
-    if all(line.count(delimiter) == columns - 1 for line in lines):
-        raise InputError(
-            f"{place}: a stray quote swallows the next {len(lines) - 1} row(s); if quotes are "
-            "plain characters in this file, say data.quoting=none"
-        )
+def _reject_swallowed(
+    spread: list[tuple[str, list[str]]],
+    rows: list[tuple[str, dict[str, str]]],
+    delimiter: str,
+    header: list[str],
+    label: str,
+) -> None:
+    """A quoted text may span lines, but not if each of them is a row with a label itself."""
+    doubtful = {place for place, _ in spread}
+    labels = {row[label] for place, row in rows if place not in doubtful}
+    numbers = all(known.strip().isdigit() for known in labels)
+    for place, lines in spread:
+        cells = [line.rstrip("\r").split(delimiter) for line in lines]
+        if any(len(row) != len(header) for row in cells):
+            continue
+        found = [row[header.index(label)] for row in cells]
+        if all(value in labels or (numbers and value.strip().isdigit()) for value in found):
+            raise InputError(
+                f"{place}: a stray quote swallows the next {len(lines) - 1} row(s); if quotes "
+                "are plain characters in this file, say data.quoting=none"
+            )
 
 
 def _clean(rows: Iterable[tuple[str, Any, Any]], config: CorpusData, name: str) -> Rows:
-    """Normalise texts, name labels, and count what is dropped or changed."""
+    """Normalise texts and labels, and count what is dropped or changed."""
     clean = Rows()
-    names: Mapping[str, str] = config.label_names
     for place, text, label in rows:
         if text is None or not str(text).strip():
             clean.empty += 1
             continue
         if label is None or not str(label).strip():
             raise InputError(f"{place}: the label is missing")
-        text, label = str(text), str(label).strip()
-        if names and label not in names:
-            raise InputError(
-                f"{place}: label {label!r} is not one of data.label_names ({', '.join(names)})"
-            )
-        if config.normalize == Normalization.NFC:
-            normal = unicodedata.normalize("NFC", text)
-            clean.normalized += normal != text
-            text = normal
-        clean.texts.append(text)
-        clean.labels.append(names.get(label, label))
+        text, label = str(text), _normal(str(label).strip(), config)
+        clean.texts.append(_normal(text, config))
+        clean.normalized += clean.texts[-1] != text
+        clean.labels.append(label)
     return clean
+
+
+def _normal(text: str, config: CorpusData) -> str:
+    return unicodedata.normalize("NFC", text) if config.normalize == Normalization.NFC else text
 
 
 # -- the hub -------------------------------------------------------------------------
@@ -269,12 +307,14 @@ def _clean(rows: Iterable[tuple[str, Any, Any]], config: CorpusData, name: str) 
 
 def _load_hub(config: HubData) -> Corpus:
     try:
-        loaded = load_dataset(config.name, config.config, revision=config.revision)
-    except (FileNotFoundError, ConnectionError, OSError, ValueError, RuntimeError) as error:
-        first = str(error).splitlines()[0] if str(error) else ""
-        kind = (
-            InputError if isinstance(error, (ValueError, FileNotFoundError)) else EnvironmentFault
-        )
+        builder = load_dataset_builder(config.name, config.config, revision=config.revision)
+        # pandas takes the reviews NA and null for missing values.
+        options = {"keep_default_na": False} if isinstance(builder, Csv) else {}
+        loaded = load_dataset(config.name, config.config, revision=config.revision, **options)
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        known = (ValueError, FileNotFoundError, DatasetGenerationError)
+        kind = InputError if isinstance(error, known) else EnvironmentFault
         raise kind(f"data.name={config.name}: cannot be loaded ({first})") from error
 
     def read(split: str) -> Rows:

@@ -1,6 +1,7 @@
 """Train, validation and test: stratified, seeded, with one label map."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datasets import ClassLabel, Dataset, Features, Value
@@ -21,24 +22,35 @@ class Splits:
 
 
 def split(
-    corpus: Corpus, validation: float, test_share: float, seed: int, drop_overlap: bool
+    corpus: Corpus,
+    validation: float,
+    test_share: float,
+    seed: int,
+    drop_overlap: bool,
+    label_names: Sequence[str] = (),
 ) -> Splits:
     """Hold validation rows out of train (and test rows, where the corpus has none).
 
-    The label map is the sorted label names of train. Rows of train whose text also
+    The label map is the sorted labels of train (by number, if they are numbers), under
+    the names given for them. Rows of train whose text also
     stands in test are counted, and dropped on request.
 
     Raises:
-        InputError: fewer than two labels, a test label that train lacks, or too few
-            rows of a label to divide.
+        InputError: fewer than two labels, another number of them than of names, a test
+            label that train lacks, or too few rows of a label to divide.
     """
-    labels = sorted(set(corpus.train.labels))
+    labels = _sorted(set(corpus.train.labels))
     if len(labels) < 2:
         raise InputError(f"only one label ({labels[0]}) in the training rows; two are needed")
     if corpus.test:
         unseen = sorted(set(corpus.test.labels) - set(labels))
         if unseen:
             raise InputError(f"labels of the test split that train lacks: {', '.join(unseen)}")
+    if label_names and len(label_names) != len(labels):
+        raise InputError(
+            f"data.label_names has {len(label_names)} names for {len(labels)} labels: "
+            f"{', '.join(labels)}"
+        )
     parts = [corpus.train, corpus.test] if corpus.test else [corpus.train]
     counts = {
         "read": sum(len(rows) + rows.empty for rows in parts),
@@ -56,9 +68,19 @@ def split(
     if drop_overlap:
         train = train.select([i for i, shared in enumerate(overlap) if not shared])
     counts["dropped_overlap"] = sum(overlap) if drop_overlap else 0
+    if len(set(train["label"])) < len(labels):
+        gone = [label for index, label in enumerate(labels) if index not in set(train["label"])]
+        raise InputError(
+            f"data.drop_overlap=true: leaves no training row with the label {', '.join(gone)}"
+        )
     train, held_out = _hold_out(train, validation, seed, corpus.train.labels)
     sizes = {"train": len(train), "validation": len(held_out), "test": len(test)}
-    return Splits(train, held_out, test, labels, counts | sizes)
+    return Splits(train, held_out, test, list(label_names) or labels, counts | sizes)
+
+
+def _sorted(labels: set[str]) -> list[str]:
+    numbers = all(label.isdigit() for label in labels)
+    return sorted(labels, key=int) if numbers else sorted(labels)
 
 
 def _dataset(rows: Rows, labels: list[str]) -> Dataset:

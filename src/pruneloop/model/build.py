@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -100,7 +101,7 @@ def _load_pretrained(config: PretrainedModel, names: dict[int, str]) -> Classifi
             label2id={label: index for index, label in names.items()},
             ignore_mismatched_sizes=True,  # another number of labels in an old head
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise _explained(config.name, error) from error
     rows = model.config.vocab_size
     if len(tokenizer) > rows:

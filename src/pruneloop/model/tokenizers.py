@@ -60,24 +60,27 @@ def train_wordpiece(
 
 
 def _wordpiece_vocabulary(words: Counter[str], vocab_size: int) -> dict[str, int]:
-    """Return pieces and their ids, with at most a quarter of them for single letters."""
+    """Return pieces and their ids; at most a third as many letters as pieces are known."""
     letters: Counter[str] = Counter()
     for word, count in words.items():
         for letter in word:
             letters[letter] += count
     ranked = sorted(letters, key=lambda letter: (-letters[letter], letter))
-    common = sorted(ranked[: vocab_size // 4])
+    common = set(ranked[: vocab_size // 3])
+    known = [word for word in sorted(words) if set(word) <= common]
     trainer = WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
         # The trainer meets words in random order, numbers "##x" as it meets it, and
         # breaks ties by number. Naming those first takes the chance out of it.
-        special_tokens=[*_BERT_SPECIALS, *(f"##{letter}" for letter in common)],
+        special_tokens=[
+            *_BERT_SPECIALS,
+            *sorted({f"##{letter}" for word in known for letter in word[1:]}),
+        ],
         show_progress=False,
     )
     scratch = Tokenizer(WordPiece(unk_token="[UNK]"))
     scratch.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    known = [word for word in sorted(words) if set(word) <= set(common)]
     scratch.train_from_iterator((" ".join([word] * words[word]) for word in known), trainer)
     return scratch.get_vocab()
 
