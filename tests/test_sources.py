@@ -229,6 +229,11 @@ def test_a_quote_that_ends_inside_a_cell_is_an_error(tmp_path: Path) -> None:
         read(tmp_path, "a.tsv", STRAY)
 
 
+def test_text_behind_a_closing_quote_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.csv, line 3: .*data\.quoting=none"):
+        read(tmp_path, "a.csv", HEADER + '좋다,1\n"명작"이다,1\n')
+
+
 def test_an_unclosed_quote_at_the_end_is_an_error(tmp_path: Path) -> None:
     content = 'text\tlabel\n좋다\t1\n"최고의 영화\t1\n싫다\t0\n'
     with pytest.raises(InputError, match=r"a\.tsv, line 3: .*data\.quoting=none"):

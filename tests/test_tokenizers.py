@@ -134,6 +134,15 @@ def test_kobert_reads_decomposed_hangul_the_same() -> None:
 
 
 @needs_shared
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [("  한국어   모델 \n", "한국어 모델"), ("café naïve", "cafe naive"), ("``말''", '"말"')],
+)
+def test_kobert_reads_over_spaces_accents_and_kinds_of_quotes(text: str, same: str) -> None:
+    assert kobert()(text)["input_ids"] == kobert()(same)["input_ids"]
+
+
+@needs_shared
 def test_kobert_comes_back_from_disk(tmp_path: Path) -> None:
     texts = reviews()[:3000]
     again = round_trip(kobert(), tmp_path)

@@ -30,6 +30,9 @@ def main() -> None:
     full_error = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
     # Hydra then lets exceptions through, instead of printing them its own way.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Threads that wait by spinning slow small models tenfold where cores are shared.
+    # Read when torch is loaded, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     rank = int(os.environ.get("RANK", "0"))
     if rank > 0:
         # One run folder for all processes: only rank 0 has Hydra make one.
