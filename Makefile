@@ -19,7 +19,7 @@ test: setup     ## Check format, lint and types, then run the whole test suite.
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 $(ARGS)
 
 format:         ## Format the code and mend what the linter can.
 	$(VENV)/bin/ruff format .

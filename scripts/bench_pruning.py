@@ -9,6 +9,7 @@ one process. Times are process times on a CPU and CUDA events on a GPU.
 """
 
 import argparse
+import ctypes
 import gc
 import json
 import os
@@ -51,6 +52,7 @@ def peak(device: torch.device, work: Callable[[], object]) -> int:
         before = torch.cuda.memory_allocated()
         work()
         return torch.cuda.max_memory_allocated() - before
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # else freed memory hides what is taken
     Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     before = _status("VmRSS")
     work()
@@ -60,7 +62,10 @@ def peak(device: torch.device, work: Callable[[], object]) -> int:
 def held(device: torch.device) -> int:
     """Return the bytes held now."""
     gc.collect()
-    return torch.cuda.memory_allocated() if device.type == "cuda" else _status("VmRSS")
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return _status("VmRSS")
 
 
 def _status(key: str) -> int:

@@ -128,6 +128,11 @@ def test_a_named_encoding_is_used(tmp_path: Path) -> None:
     assert read(tmp_path, "a.csv", content, encoding="utf-16").texts == ["재미있어요"]
 
 
+def test_a_byte_order_mark_is_none_of_the_first_column(tmp_path: Path) -> None:
+    content = (HEADER + "재미있어요,1\n").encode("utf-8-sig")
+    assert read(tmp_path, "a.csv", content, encoding="utf-8").texts == ["재미있어요"]
+
+
 def test_neither_utf8_nor_cp949_asks_for_the_encoding(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.csv: is not utf-8-sig or cp949.*data\.encoding"):
         read(tmp_path, "a.csv", (HEADER + "재미있어요,1\n").encode("utf-16"))
@@ -176,6 +181,11 @@ def test_a_null_label_in_json_is_missing_too(tmp_path: Path) -> None:
 def test_a_missing_column_lists_those_found(tmp_path: Path, name: str, content: str) -> None:
     with pytest.raises(InputError, match=r"no column 'text' \(data\.text=text\).*document, label"):
         read(tmp_path, name, content)
+
+
+def test_a_column_that_stands_there_twice_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.csv, line 1: .*'?text"):
+        read(tmp_path, "a.csv", "text,text,label\n좋다,싫다,1\n")
 
 
 def test_other_columns_can_be_named(tmp_path: Path) -> None:
@@ -280,6 +290,10 @@ def test_a_json_line_ends_only_at_a_newline(tmp_path: Path, character: str) -> N
 @pytest.mark.parametrize(("label", "name"), [(1, "1"), ("정치", "정치")])
 def test_labels_may_be_numbers_or_words(tmp_path: Path, label: object, name: str) -> None:
     assert read(tmp_path, "a.json", json.dumps([{"text": "a", "label": label}])).labels == [name]
+
+
+def test_spaces_around_a_label_do_not_count(tmp_path: Path) -> None:
+    assert read(tmp_path, "a.csv", HEADER + "좋다, 1\n정말 좋다,1 \n").labels == ["1", "1"]
 
 
 def test_the_key_that_conf_shows_for_label_names_works() -> None:
