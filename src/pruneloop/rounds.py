@@ -213,7 +213,12 @@ class Rounds:
                 bar.update()
                 if progress.loss is not None:
                     bar.set_postfix(loss=f"{progress.loss:.4f}", refresh=False)
-                self._look(step=progress.step)
+                # Agreeing on a signal waits for the GPU: only where the loss was looked at.
+                every = self._set.every_steps
+                if every is not None and progress.step % every == 0:
+                    self._save()
+                if progress.loss is not None or accelerator.num_processes == 1:
+                    self._look(training=True)
         return tuning.mean_loss, tuning.steps
 
     def _record(self, number: int, train_loss: float, steps: int) -> None:
@@ -262,11 +267,9 @@ class Rounds:
 
     # -- saving and stopping -------------------------------------------------------
 
-    def _look(self, step: int | None = None) -> None:
+    def _look(self, training: bool = False) -> None:
         """Save if it is time, and stop if a signal asked for it; all processes agree."""
-        due = time.monotonic() - self._last_save > 60 * self._set.every_minutes
-        every = self._set.every_steps
-        due = step is not None and (due or (every is not None and step % every == 0))
+        due = training and time.monotonic() - self._last_save > 60 * self._set.every_minutes
         stop, due = self._agree(self._stop_requested(), due)
         if stop or due:
             self._save()
