@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python scripts/bench_pruning.py
     python scripts/bench_pruning.py --device cuda
-    torchrun --nproc_per_node 2 scripts/bench_pruning.py --layers 2 --no-steps
+    torchrun --nproc_per_node 2 scripts/bench_pruning.py --layers 2 --only prune
 
 Prints one table and writes it as JSON. Ratios are medians over alternating repeats in
 one process. Times are process times on a CPU and CUDA events on a GPU.
@@ -244,13 +244,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="alternating repeats of the prune")
     parser.add_argument("--steps", type=int, default=5, help="alternating pairs of training steps")
     parser.add_argument("--ties", action="store_true", help="weights rounded to 0.001")
-    parser.add_argument("--no-steps", action="store_true", help="leave the training steps out")
+    parser.add_argument("--only", choices=["prune", "steps"], help="measure one part only")
     parser.add_argument("--json", type=Path, default=Path("bench_pruning.json"))
     options = parser.parse_args()
     rank = int(os.environ.get("RANK", "0"))
     device = torch.device(options.device, rank if options.device == "cuda" else None)
-    rows = bench_prune(options, device)
-    if not options.no_steps:
+    rows = [] if options.only == "steps" else bench_prune(options, device)
+    if options.only != "prune":
         for batch, length in ((32, 64), (8, 48)):
             rows += bench_step(options, device, batch, length)
     if "RANK" in os.environ:

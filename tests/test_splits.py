@@ -121,6 +121,11 @@ def test_labels_are_named_in_the_order_of_their_values() -> None:
     assert set(splits.test["label"]) == {1}
 
 
+def test_labels_of_odd_digits_are_words() -> None:
+    """Python calls ² a digit, but it is no number."""
+    assert divided(rows("a", **{"²": 20, "1": 20})).labels == ["1", "²"]
+
+
 def test_another_number_of_names_than_labels_lists_them() -> None:
     with pytest.raises(InputError, match="3 names for 2 labels: no, yes"):
         split(

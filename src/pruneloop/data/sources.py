@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import lzma
+import re
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
@@ -137,10 +138,10 @@ def _decode(path: Path, name: str, encoding: str) -> str:
             raw = file.read()
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{name}: cannot be read ({error})") from error
-    tried = ["utf-8-sig", "cp949"] if encoding == "auto" else [encoding]
+    tried = ["utf-8", "cp949"] if encoding == "auto" else [encoding]
     for candidate in tried:
         try:
-            return raw.decode(candidate)
+            return raw.decode(candidate).removeprefix("\ufeff")
         except UnicodeDecodeError:
             continue
         except LookupError:
@@ -152,7 +153,7 @@ def _decode(path: Path, name: str, encoding: str) -> str:
 
 def _read_file(path: Path, name: str, config: FilesData) -> Iterator[tuple[str, Any, Any]]:
     """Yield (place, text, label) of each row, as the file has them."""
-    endings = Path(name.removesuffix(".gz").removesuffix(".xz")).suffix
+    endings = Path(re.sub(r"\.(gz|xz|bz2)$", "", name)).suffix
     by_ending = {
         ".csv": Format.csv,
         ".tsv": Format.tsv,
@@ -239,6 +240,8 @@ def _table_rows(
                 continue
             if header is None:
                 header = cells
+                if len(set(header)) < len(header):
+                    raise InputError(f"{place}: a column stands there twice: {', '.join(header)}")
                 _require(config, header, place)
                 continue
             if last - first > 1:
@@ -269,13 +272,13 @@ def _reject_swallowed(
     """A quoted text may span lines, but not if each of them is a row with a label itself."""
     doubtful = {place for place, _ in spread}
     labels = {row[label] for place, row in rows if place not in doubtful}
-    numbers = all(known.strip().isdigit() for known in labels)
+    numbers = all(known.strip().isdecimal() for known in labels)
     for place, lines in spread:
         cells = [line.rstrip("\r").split(delimiter) for line in lines]
         if any(len(row) != len(header) for row in cells):
             continue
         found = [row[header.index(label)] for row in cells]
-        if all(value in labels or (numbers and value.strip().isdigit()) for value in found):
+        if all(value in labels or (numbers and value.strip().isdecimal()) for value in found):
             raise InputError(
                 f"{place}: a stray quote swallows the next {len(lines) - 1} row(s); if quotes "
                 "are plain characters in this file, say data.quoting=none"

@@ -79,7 +79,7 @@ def split(
 
 
 def _sorted(labels: set[str]) -> list[str]:
-    numbers = all(label.isdigit() for label in labels)
+    numbers = all(label.isdecimal() for label in labels)
     return sorted(labels, key=int) if numbers else sorted(labels)
 
 
