@@ -55,12 +55,12 @@ OBJECTS = [{"text": text, "label": label} for text, label in PAIRS]
     ("name", "content"),
     [
         ("a.csv", TABLE),
-        ("a.CSV.gz", gzip.compress(TABLE.encode())),
+        ("a.CSV.gz", gzip.compress(TABLE.encode(), mtime=0)),
         ("a.tsv", 'text\tlabel\n좋아요, 아주\t1\n"그는 ""명작""이라 했다"\t0\n'),
         ("a.txt", 'label\ttext\r\n1\t좋아요, 아주\r\n0\t"그는 ""명작""이라 했다"\r\n'),
         ("a.jsonl", "\n".join(json.dumps(row, ensure_ascii=False) for row in OBJECTS)),
         ("a.json", json.dumps(OBJECTS, indent=1)),
-        ("a.json.gz", gzip.compress(json.dumps(OBJECTS).encode())),
+        ("a.json.gz", gzip.compress(json.dumps(OBJECTS).encode(), mtime=0)),
     ],
 )
 def test_every_kind_of_file_gives_the_same_rows(
@@ -88,7 +88,9 @@ def test_a_damaged_gz_file_is_an_input_error(tmp_path: Path) -> None:
 
 
 def test_the_name_of_a_gz_file_may_leave_its_ending_out(tmp_path: Path) -> None:
-    (tmp_path / "ratings.txt.gz").write_bytes(gzip.compress("text\tlabel\n좋다\t1\n".encode()))
+    (tmp_path / "ratings.txt.gz").write_bytes(
+        gzip.compress("text\tlabel\n좋다\t1\n".encode(), mtime=0)
+    )
     assert load(files_config(tmp_path, "ratings.txt")).train.texts == ["좋다"]
 
 
