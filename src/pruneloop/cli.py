@@ -118,7 +118,8 @@ def _explain(error: Exception) -> PruneloopError | None:
             "finetune.accumulation, which keeps the global batch"
         )
     if isinstance(error, OSError):
-        return EnvironmentFault(f"{error.filename}: {error.strerror}")
+        place = f"{error.filename}: " if error.filename else ""
+        return EnvironmentFault(f"{place}{error.strerror or error}")
     return None
 
 
