@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pruneloop.durable import sync_folder
+from pruneloop.durable import flush_file, sync_folder
 from pruneloop.errors import CheckpointError, EnvironmentFault
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class StateFolder:
         files = sorted(folder.iterdir())
         manifest = {path.name: _flush_and_hash(path) for path in files}
         (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        _flush_and_hash(folder / _MANIFEST)
+        flush_file(folder / _MANIFEST)
         sync_folder(folder)
         newest = self.names()
         number = int(newest[0].name.removeprefix("state-")) + 1 if newest else 0
@@ -165,20 +165,20 @@ def restore_random_state(state: Mapping[str, Tensor], device: torch.device) -> N
 
 
 def _flush_and_hash(path: Path) -> str:
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod(0o666 & ~umask)  # safetensors writes 0600 whatever the umask
+    flush_file(path)
+    return _hash(path)
+
+
+def _hash(path: Path) -> str:
     with open(path, "rb") as file:
-        os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(folder: Path) -> SavedState:
     manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
     for name, expected in manifest.items():
-        with open(folder / name, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise CheckpointError(f"{name} is damaged")
+        if _hash(folder / name) != expected:
+            raise CheckpointError(f"{name} is damaged")
     tensors = {
         name.removesuffix(".safetensors"): load_file(folder / name)
         for name in manifest
@@ -188,12 +188,9 @@ def _read(folder: Path) -> SavedState:
     return SavedState(position, tensors)
 
 
-Differences = list[str]
-
-
 def differences(
     old: Mapping[str, Any], new: Mapping[str, Any], may_change: Callable[[str, Any, Any], bool]
-) -> Differences:
+) -> list[str]:
     """Return the dotted keys whose values differ, unless they may."""
     found = []
     for key in sorted(old.keys() | new.keys()):

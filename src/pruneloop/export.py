@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from pruneloop.durable import sync_folder
+from pruneloop.durable import flush_file, sync_folder
 from pruneloop.errors import InvariantError
 from pruneloop.pruning import Masks
 
@@ -42,20 +42,11 @@ def export(
     tokenizer.save_pretrained(temporary)
     _verify(model, tokenizer, masks, temporary, texts)
     for path in temporary.iterdir():
-        _publish(path)
+        flush_file(path)
     sync_folder(temporary)
     shutil.rmtree(target, ignore_errors=True)
     os.replace(temporary, target)
     sync_folder(target.parent)
-
-
-def _publish(path: Path) -> None:
-    """Give a file the umask's mode (safetensors writes 0600) and flush it to the disk."""
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod(0o666 & ~umask)
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
 
 
 def _verify(

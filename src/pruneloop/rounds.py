@@ -224,7 +224,8 @@ class Rounds:
     def _record(self, number: int, train_loss: float, steps: int) -> None:
         scores = self._scores()
         test = self._evaluate(self._set.test, self._set.rows[1])
-        zeros, by_name = self.masks.zeros, self.masks.zeros_by_name()
+        by_name = self.masks.zeros_by_name()
+        zeros = sum(by_name.values())
         parameters = sum(parameter.numel() for parameter in self._set.plain.parameters())
         self.records.append(
             RoundRecord(
