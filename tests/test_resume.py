@@ -166,6 +166,7 @@ def test_other_settings_are_refused(done: Path, override: str) -> None:
     life = start(done, override)
     assert life.wait() == 4
     assert len(life.errors.splitlines()) == 1 and override.split("=")[0] in life.errors
+    assert json.loads((done / "run/STATUS.json").read_text())["state"] == "done"
 
 
 def test_more_rounds_go_on(done: Path, tmp_path: Path) -> None:

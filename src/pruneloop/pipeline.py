@@ -77,6 +77,8 @@ def _status(folder: RunFolder) -> Iterator[None]:
     """Say in STATUS.json how the run ended, whatever happens but a kill."""
     try:
         yield
+    except CheckpointError:
+        raise  # the run in this folder is another one, and as it was
     except BaseException as error:
         state = "preempted" if isinstance(error, Preempted) else "failed"
         state = "interrupted" if isinstance(error, KeyboardInterrupt) else state
