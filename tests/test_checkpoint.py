@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import xxhash
 
 from pruneloop.checkpoint import (
     StateFolder,
@@ -24,9 +25,9 @@ TENSORS = {"w": torch.arange(6.0).view(2, 3), "mask": torch.tensor([True, False]
 
 
 def save(states: StateFolder, step: int) -> Path:
-    folder = states.temporary()
-    save_tensors(folder / "model.safetensors", TENSORS)
-    return states.publish(folder, {"step": step})
+    states.begin()
+    save_tensors(states.writing / "model.safetensors", TENSORS)
+    return states.publish({"step": step})
 
 
 @pytest.fixture
@@ -102,7 +103,8 @@ def test_damage_everywhere_is_never_a_fresh_start(states: StateFolder) -> None:
 
 def test_an_unfinished_write_is_not_seen(states: StateFolder) -> None:
     save(states, 0)
-    save_tensors(states.temporary() / "model.safetensors", TENSORS)
+    states.begin()
+    save_tensors(states.writing / "model.safetensors", TENSORS)
     saved = states.load()
     assert saved is not None and saved.position == {"step": 0}
 
@@ -145,10 +147,22 @@ def test_everything_is_flushed_before_it_is_named_and_named_before_old_ones_go(
     ]
 
 
-def test_too_little_space_is_said_before_writing(states, monkeypatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 90, 10))
-    with pytest.raises(EnvironmentFault, match="needed, 10 free"):
-        states.check_space(1000)
+def test_a_kill_between_rename_and_delete_leaves_nothing_for_ever(states, monkeypatch) -> None:
+    save(states, 0)
+    (states.path / ".old-state-00000000").mkdir()
+    save(states, 1)
+    assert not list(states.path.glob(".*"))
+
+
+def test_a_manifest_cannot_lead_outside(states: StateFolder, tmp_path: Path) -> None:
+    folder = save(states, 0)
+    secret = tmp_path / "secret.json"
+    secret.write_text("{}")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["../../secret.json"] = xxhash.xxh3_128(b"{}").hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="none of the 1"):
+        states.load()
 
 
 def test_a_held_folder_names_its_holder(states: StateFolder) -> None:

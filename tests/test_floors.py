@@ -8,7 +8,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "pruneloop"
 
 FLOORS = [
-    {"errors", "durable"},
+    {"errors"},
+    {"durable"},
     {"config", "pruning", "records"},
     {"data", "model", "training", "evaluation", "checkpoint", "report", "export", "inspection"},
     {"planning", "preparation", "rounds"},

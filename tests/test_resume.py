@@ -1,5 +1,6 @@
 """Killed at any moment, a run goes on and ends with the bits of an uninterrupted one."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -7,11 +8,12 @@ import os
 import pydoc
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -128,7 +130,7 @@ WINDOWS = [
     ("os", "replace", 5),  # a record gets its name
     ("shutil", "rmtree", 6),
     ("pruneloop.checkpoint", "save_file", 5),
-    ("pruneloop.checkpoint", "sync_folder", 6),
+    ("pruneloop.durable", "sync_folder", 6),
     ("pruneloop.pruning.masks.Masks", "zero_weights", 2),  # between mask and weights
     ("pruneloop.rounds", "evaluate_model", 4),
     ("pruneloop.pipeline", "export", 1),
@@ -202,6 +204,100 @@ def test_a_full_disk_is_exit_5_and_loses_nothing(uninterrupted, tmp_path: Path) 
     limited = start(tmp_path, before=small_files)
     assert limited.wait() == 5, limited.errors
     assert "cannot save" in limited.errors and len(limited.errors.splitlines()) == 1
+    finish(tmp_path)
+    assert outcome(tmp_path) == uninterrupted
+
+
+def sh(line: str) -> None:
+    subprocess.run(line, shell=True, check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def read_only(run: Path) -> Iterator[Callable[[], None]]:
+    """The state folder turns read-only: for root by a mount, since modes do not stop root."""
+    state, root = run / "state", os.geteuid() == 0
+    bind = f"mount --bind {state} {state} && mount -o remount,bind,ro {state}"
+    try:
+        yield lambda: sh(bind) if root else state.chmod(0o555)
+    finally:
+        sh(f"umount {state} || true") if root else state.chmod(0o755)
+
+
+@contextlib.contextmanager
+def unmounted(run: Path) -> Iterator[Callable[[], None]]:
+    """The run's whole file system goes away; afterwards it is mounted again."""
+    image = run.parent / "disk"
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    sh(f"mkdir {run} && mkfs.ext4 -q {image} && mount -o loop {image} {run}")
+    try:
+        yield lambda: sh(f"umount --lazy {run}")
+    finally:
+        sh(f"umount {run} || true")
+    sh(f"mount -o loop {image} {run}")
+
+
+@contextlib.contextmanager
+def moved(run: Path) -> Iterator[Callable[[], None]]:
+    """The run folder is moved elsewhere; afterwards it is put back."""
+    elsewhere = run.with_name("elsewhere")
+    yield lambda: run.rename(elsewhere)
+    shutil.rmtree(run, ignore_errors=True)
+    elsewhere.rename(run)
+
+
+@pytest.mark.parametrize("loss", [read_only, unmounted, moved])
+def test_a_folder_lost_in_the_run_is_exit_5(uninterrupted, tmp_path: Path, loss) -> None:
+    with contextlib.ExitStack() as stack:
+        try:
+            with loss(tmp_path / "run") as lose:
+                life = start(tmp_path, before=functools.partial(slow_down, 0.02))
+                wait_until(lambda: len(states(tmp_path)) > 1, life.over)
+                lose()
+                assert life.wait() == 5, life.errors
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"nothing can be mounted here: {error.stderr}")
+        if loss is unmounted:
+            stack.callback(sh, f"umount {tmp_path / 'run'}")
+        assert len(life.errors.splitlines()) == 1 and "bytes needed" in life.errors
+        finish(tmp_path)
+        assert outcome(tmp_path) == uninterrupted
+
+
+def slow_down(seconds: float) -> None:
+    """Make every optimiser step take at least this long, so that a test can keep pace."""
+    from torch.optim import AdamW
+
+    real = AdamW.step
+
+    def step(*args, **options):
+        time.sleep(seconds)
+        return real(*args, **options)
+
+    AdamW.step = step
+
+
+def poison(count: int) -> None:
+    """Make the count-th optimiser step leave an infinite weight behind."""
+    from torch.optim import AdamW
+
+    real, calls = AdamW.step, 0
+
+    def step(self, *args, **options):
+        nonlocal calls
+        calls += 1
+        real(self, *args, **options)
+        if calls == count:
+            self.param_groups[0]["params"][0].data[-1, 0] = float("inf")
+
+    AdamW.step = step
+
+
+def test_a_bad_number_stops_the_run_and_the_last_good_state_stays(uninterrupted, tmp_path) -> None:
+    life = start(tmp_path, "checkpoint.every_steps=1", before=functools.partial(poison, 7))
+    assert life.wait() == 6, life.errors
+    assert "at step 7 of round 0, learning rate" in life.errors
+    assert json.loads((tmp_path / "run/STATUS.json").read_text())["state"] == "failed"
     finish(tmp_path)
     assert outcome(tmp_path) == uninterrupted
 

@@ -257,6 +257,13 @@ def test_an_infinite_gradient_is_an_error_though_the_loss_is_finite() -> None:
         train(model, FixedBatches(4), recipe())
 
 
+def test_a_weight_that_no_batch_reads_is_looked_at_too() -> None:
+    model = tiny()
+    model.bert.embeddings.word_embeddings.weight.data[-1, 0] = float("inf")
+    with pytest.raises(InvariantError, match="not finite at step 1 "):
+        train(model, FixedBatches(4), recipe())
+
+
 def test_runs_depend_on_their_seed_alone() -> None:
     def run(seed: int) -> tuple[dict[str, Tensor], list[Progress]]:
         model = tiny()

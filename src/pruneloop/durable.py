@@ -1,7 +1,17 @@
-"""Files that are either wholly there or not there at all, also after a crash."""
+"""Files and folders that are either wholly there or not there at all, also after a crash."""
 
+import contextlib
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+
+from safetensors import SafetensorError
+
+from pruneloop.errors import EnvironmentFault
+
+# Room for the small files, and for what a file system needs beside the bytes themselves.
+_SPARE_BYTES = 16 << 20
 
 
 def sync_folder(folder: Path) -> None:
@@ -31,3 +41,61 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     os.replace(temporary, path)
     sync_folder(path.parent)
+
+
+def fresh_folder(path: Path) -> Path:
+    """Make an empty folder at `path`, in place of what an earlier try left there."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    return path
+
+
+def publish_folder(temporary: Path, target: Path) -> None:
+    """Give a folder whose files are flushed its name, in place of what had it before.
+
+    Both must be on one file system. The old folder goes only when the new one is there.
+    """
+    sync_folder(temporary)
+    old = target.with_name(f".old-{target.name}")
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(target, old)
+    os.rename(temporary, target)
+    sync_folder(target.parent)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder, by rename first: under its name it is never seen in part."""
+    doomed = folder.with_name(f".old-{folder.name}")
+    os.rename(folder, doomed)
+    shutil.rmtree(doomed)
+
+
+@contextlib.contextmanager
+def saving(place: Path, needed: int) -> Iterator[None]:
+    """Save about `needed` bytes under `place`: check the space first, explain a failure.
+
+    Raises:
+        EnvironmentFault: there is too little space, or the system refused a write (full,
+            read-only, gone); says what was needed and what is free.
+    """
+    try:
+        if shutil.disk_usage(place).free < needed + _SPARE_BYTES:
+            raise EnvironmentFault(f"{place}: no space to save; {_space(place, needed)}")
+        yield
+    except (OSError, SafetensorError) as error:  # safetensors wraps the system's errors
+        reason = getattr(error, "strerror", None) or error
+        raise EnvironmentFault(
+            f"{place}: cannot save ({reason}); {_space(place, needed)}; what was saved before "
+            "is untouched"
+        ) from error
+
+
+def _space(place: Path, needed: int) -> str:
+    try:
+        free = f"{shutil.disk_usage(place).free:,} free"
+    except OSError:
+        free = "the folder is gone"
+    return f"{needed + _SPARE_BYTES:,} bytes needed, {free}"

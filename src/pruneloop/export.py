@@ -1,7 +1,5 @@
 """The permanent checkpoint: saved, loaded afresh and compared before it counts."""
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from pruneloop.durable import flush_file, sync_folder
+from pruneloop.durable import flush_file, fresh_folder, publish_folder, saving
 from pruneloop.errors import InvariantError
 from pruneloop.pruning import Masks
 
@@ -34,19 +32,18 @@ def export(
         InvariantError: the reloaded model differs: a missing or unexpected key, other
             logits on `texts` (bit for bit, float32), or other zeros; or the reloaded
             tokenizer gives other ids.
+        EnvironmentFault: there is no space, or a write was refused.
     """
     model.eval()
     temporary = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    _verify(model, tokenizer, masks, temporary, texts)
-    for path in temporary.iterdir():
-        flush_file(path)
-    sync_folder(temporary)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(temporary, target)
-    sync_folder(target.parent)
+    with saving(target.parent, sum(tensor.nbytes for tensor in model.state_dict().values())):
+        fresh_folder(temporary)
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        _verify(model, tokenizer, masks, temporary, texts)
+        for path in temporary.iterdir():
+            flush_file(path)
+        publish_folder(temporary, target)
 
 
 def _verify(

@@ -26,7 +26,8 @@ from pruneloop.checkpoint import (
     save_tensors,
 )
 from pruneloop.data.batches import TrainingBatches
-from pruneloop.errors import EnvironmentFault, InvariantError, Preempted
+from pruneloop.durable import saving
+from pruneloop.errors import InvariantError, Preempted
 from pruneloop.evaluation import ClassificationScores, Scores, evaluate_model
 from pruneloop.pruning import Masks, Method, kind_of
 from pruneloop.records import LayerRecord, RoundRecord, RunFolder
@@ -298,30 +299,24 @@ class Rounds:
         training = self._saved_training or (self._tuning.state() if self._tuning else None)
         if training:
             tensors["training"] = dict(training)
-        try:
+        if self._tuning is not None:
+            self._tuning.check()  # what is not finite must not replace what is
+        needed = sum(t.nbytes for group in tensors.values() for t in group.values())
+        with saving(states.path, needed):
             if accelerator.is_main_process:
-                states.check_space(
-                    sum(t.nbytes for group in tensors.values() for t in group.values())
-                )
-                states.temporary()
+                states.begin()
             accelerator.wait_for_everyone()
-            writing = states.path / ".writing"
             save_tensors(
-                writing / f"random-{accelerator.process_index}.safetensors",
+                states.writing / f"random-{accelerator.process_index}.safetensors",
                 self._saved_random or random_state(accelerator.device),
             )
             if accelerator.is_main_process:
                 for name, group in tensors.items():
-                    save_tensors(writing / f"{name}.safetensors", group)
+                    save_tensors(states.writing / f"{name}.safetensors", group)
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
-                states.publish(writing, self._position())
+                states.publish(self._position())
             accelerator.wait_for_everyone()
-        except OSError as error:
-            raise EnvironmentFault(
-                f"{states.path}: cannot save ({error.strerror or error}); the last saved state "
-                "is untouched"
-            ) from error
         self._last_save = time.monotonic()
 
     def _seconds(self) -> float:

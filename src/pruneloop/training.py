@@ -120,7 +120,7 @@ class FineTuning:
         """Train to the end of the round.
 
         Raises:
-            InvariantError: a loss or a gradient norm is NaN or infinite.
+            InvariantError: a loss, a gradient norm or a weight is NaN or infinite.
         """
         self._model.train()
         while self.step < self.steps:
@@ -133,19 +133,23 @@ class FineTuning:
 
     @property
     def mean_loss(self) -> float:
-        """The mean training loss over the steps so far.
+        """The mean training loss over the steps so far, checked."""
+        self.check()
+        return float(self._loss_sum) / max(self.step, 1)
+
+    def check(self) -> None:
+        """Wait for the device, and make sure that every number so far was finite.
 
         Raises:
-            InvariantError: a loss or a gradient norm was NaN or infinite.
+            InvariantError: a loss, a gradient norm or a weight was NaN or infinite.
         """
         first_bad = int(self._first_bad)
         if first_bad:
             rate = self._recipe.rate(first_bad - 1, self.steps)
             raise InvariantError(
-                f"the loss or gradient is not finite at step {first_bad} of round {self._round}, "
-                f"learning rate {rate:g}; try a smaller finetune.learning_rate"
+                f"the loss, a gradient or a weight is not finite at step {first_bad} of round "
+                f"{self._round}, learning rate {rate:g}; try a smaller finetune.learning_rate"
             )
-        return float(self._loss_sum) / max(self.step, 1)
 
     def _one_step(self, group: list[Batch]) -> Progress:
         rate = self._recipe.rate(self.step, self.steps)
@@ -165,9 +169,11 @@ class FineTuning:
         self._optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self._loss_sum += loss
-        bad = ~torch.isfinite(loss)
-        if scaler is None:
-            bad |= ~torch.isfinite(norm)
+        with torch.no_grad():
+            size = nn.utils.get_total_norm(self._model.parameters())
+        # The scaler skips steps whose gradients overflowed: with it, they are no fault.
+        numbers = (loss, size) if scaler is not None else (loss, norm, size)
+        bad = ~torch.isfinite(torch.stack(numbers)).all()
         self._first_bad += self.step * (bad & (self._first_bad == 0))
         look = self._accelerator.device.type == "cpu" or self.step % _LOOK_EVERY == 0
         shown = self.mean_loss if look or self.step == self.steps else None

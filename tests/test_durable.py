@@ -1,0 +1,83 @@
+"""Files and folders: whole or absent, and a failure explained in one line."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+
+from pruneloop.durable import publish_folder, remove_folder, saving, write_atomically
+from pruneloop.errors import EnvironmentFault
+
+
+def folder(path: Path, content: str) -> Path:
+    path.mkdir()
+    (path / "file").write_text(content)
+    return path
+
+
+def test_a_published_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    target = folder(tmp_path / "target", "old")
+    publish_folder(folder(tmp_path / "new", "new"), target)
+    assert (target / "file").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_the_old_folder_goes_after_the_new_one_is_there(tmp_path: Path, monkeypatch) -> None:
+    target = folder(tmp_path / "target", "old")
+    new, seen, real = folder(tmp_path / "new", "new"), [], shutil.rmtree
+
+    def rmtree(path: Path, **options: bool) -> None:
+        seen.append((path.name, (target / "file").read_text()))
+        real(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    publish_folder(new, target)
+    assert seen[-1] == (".old-target", "new")
+
+
+def test_a_removed_folder_is_renamed_first(tmp_path: Path, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("killed here")
+
+    monkeypatch.setattr(shutil, "rmtree", fail)
+    with pytest.raises(OSError, match="killed here"):
+        remove_folder(folder(tmp_path / "gone", "x"))
+    assert [path.name for path in tmp_path.iterdir()] == [".old-gone"]
+
+
+def test_readers_see_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError("killed here")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="killed here"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+
+
+def test_too_little_space_is_said_before_anything_is_written(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 90, 10))
+    with pytest.raises(EnvironmentFault, match="needed, 10 free"), saving(tmp_path, 1000):
+        pytest.fail("it must not come to writing")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(30, "Read-only file system"), SafetensorError("Read-only file system")]
+)
+def test_a_refused_write_says_what_was_needed_and_free(tmp_path: Path, error) -> None:
+    says = r"Read-only file system\); 16,777,217 bytes needed, [\d,]+ free; what was saved before"
+    with pytest.raises(EnvironmentFault, match=says), saving(tmp_path, 1):
+        raise error
+
+
+def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
+    with (
+        pytest.raises(EnvironmentFault, match="bytes needed, the folder is gone"),
+        saving(tmp_path / "unmounted", 1),
+    ):
+        pytest.fail("it must not come to writing")
