@@ -3,14 +3,16 @@
 import json
 from pathlib import Path
 
+import pytest
 from conftest import SMALL, Command
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
 
-def test_two_processes_make_one_run(command: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["global_l1", "random"])
+def test_two_processes_make_one_run(command: Command, tmp_path: Path, method: str) -> None:
     # 61 test rows in batches of 128 over two processes: the last one is uneven.
-    small = (*SMALL, "data.test_rows=61", "hydra.run.dir=run")
+    small = (*SMALL, "data.test_rows=61", f"prune={method}", "hydra.run.dir=run")
     result = command(*small, launcher=TORCHRUN)
     assert result.returncode == 0, result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

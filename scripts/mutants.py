@@ -1,0 +1,122 @@
+"""Put deliberate faults into a copy of the code, and see the tests turn red.
+
+    python scripts/mutants.py
+
+Each fault is one that a pruning loop can have and still look fine. It is applied to a
+copy of the tree, the tests concerned run there, and the copy is thrown away. Ends with 1
+if a fault goes unnoticed.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault: in `file`, `before` (which occurs once) becomes `after`."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant(
+        "masks made permanent each round",
+        "src/pruneloop/rounds.py",
+        "        before, kept = self.masks, method.units(self.masks)\n",
+        "        self.masks = Masks.dense(self.masks)\n"
+        "        before, kept = self.masks, method.units(self.masks)\n",
+        ("tests/test_pipeline.py",),
+    ),
+    Mutant(
+        "no fsync",
+        "src/pruneloop/durable.py",
+        '    with open(path, "rb") as file:\n        os.fsync(file.fileno())\n',
+        "",
+        ("tests/test_checkpoint.py", "tests/test_export.py"),
+    ),
+    Mutant(
+        "random state not restored",
+        "src/pruneloop/rounds.py",
+        "            restore_random_state(self._saved_random, accelerator.device)\n",
+        "            pass\n",
+        ("tests/test_resume.py", "-k", "signal_saves or ten_kills"),
+    ),
+    Mutant(
+        "delete before write",
+        "src/pruneloop/checkpoint.py",
+        "        fresh_folder(self.writing)\n",
+        "        fresh_folder(self.writing)\n"
+        "        for old in self.names():\n"
+        "            remove_folder(old)\n",
+        ("tests/test_checkpoint.py",),
+    ),
+    Mutant(
+        "gradient mask skipped after resume",
+        "src/pruneloop/training.py",
+        '        self.step = int(state["step"])\n',
+        '        self.step = int(state["step"])\n        self._masks = Masks({})\n',
+        ("tests/test_training.py", "tests/test_resume.py", "-k", "state or signal_saves"),
+    ),
+    Mutant(
+        "per-rank random masks",
+        "src/pruneloop/planning.py",
+        "            return RandomGlobal(seed * 1_000_003 + number)\n",
+        "            import os\n\n"
+        '            rank = int(os.environ.get("RANK", "0"))\n'
+        "            return RandomGlobal(seed * 1_000_003 + number + rank)\n",
+        ("tests/test_processes.py",),
+    ),
+)
+
+
+def copy_of_the_tree(place: Path) -> Path:
+    """Copy what the tests need; corpora beside the checkout are not."""
+    tree = place / "tree"
+    kept_out = shutil.ignore_patterns(".venv", ".git", "outputs", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, tree, ignore=kept_out)
+    return tree
+
+
+def run_tests(tree: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """Run some tests in a tree, with its own code, up to the first red one."""
+    env = os.environ | {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    return subprocess.run(line, cwd=tree, env=env, capture_output=True, text=True)
+
+
+def main() -> None:
+    """Run every mutant and print its table."""
+    unnoticed = 0
+    with tempfile.TemporaryDirectory() as place:
+        tree = copy_of_the_tree(Path(place))
+        for mutant in MUTANTS:
+            path = tree / mutant.file
+            sound = path.read_text(encoding="utf-8")
+            assert sound.count(mutant.before) == 1, f"{mutant.name}: the code has changed"
+            begun = time.monotonic()
+            path.write_text(sound.replace(mutant.before, mutant.after), encoding="utf-8")
+            result = run_tests(tree, mutant.tests)
+            path.write_text(sound, encoding="utf-8")
+            # 1 is a red test; anything else is a run that never got so far.
+            noticed = result.returncode == 1
+            unnoticed += not noticed
+            by = next((x for x in result.stdout.splitlines() if x.startswith("FAILED")), "")
+            verdict = "red" if noticed else f"UNNOTICED (pytest ended with {result.returncode})"
+            print(f"{mutant.name:<36} {verdict}  {time.monotonic() - begun:5.1f} s  {by[:90]}")
+    sys.exit(1 if unnoticed else 0)
+
+
+if __name__ == "__main__":
+    main()
