@@ -64,3 +64,15 @@ def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
     result = subprocess.run(line, capture_output=True, text=True)
     assert result.returncode == 3
     assert len(result.stderr.splitlines()) == 1 and "pruneloop:" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("size", [0, 100, 5000])
+def test_a_damaged_file_is_one_line(model, tmp_path: Path, name: str, size: int) -> None:
+    if name.endswith("bin"):
+        torch.save(model.state_dict(), tmp_path / name)
+    else:
+        model.save_pretrained(tmp_path)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:size])
+    with pytest.raises(InputError, match=name):
+        zeros_of(tmp_path)

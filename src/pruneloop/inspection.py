@@ -10,9 +10,10 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pruneloop.errors import InputError, PruneloopError
@@ -35,19 +36,27 @@ def _files(path: Path) -> list[Path]:
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (it is no mapping)
-                yield name, file.get_tensor(name)
-    else:
-        yield from torch.load(path, map_location="cpu", weights_only=True).items()
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 (it is no mapping)
+                    yield name, file.get_tensor(name)
+        else:
+            yield from torch.load(path, map_location="cpu", weights_only=True).items()
+    except UnpicklingError as error:
+        reason = "damaged, or a pickle of more than weights, which is not read"
+        raise InputError(f"{path}: {reason}") from error
+    # torch says RuntimeError or EOFError of a damaged file.
+    except (OSError, RuntimeError, EOFError, SafetensorError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: cannot be read ({reason})") from error
 
 
 def zeros_of(path: Path) -> dict[str, tuple[int, int]]:
     """Return (zeros, size) of every matrix of a checkpoint, by parameter name.
 
     Raises:
-        InputError: the path holds no checkpoint.
+        InputError: the path holds no checkpoint, or one that cannot be read.
     """
     found: dict[str, tuple[int, int]] = {}
     masks: dict[str, int] = {}

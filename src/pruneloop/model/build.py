@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -101,7 +102,11 @@ def _load_pretrained(config: PretrainedModel, names: dict[int, str]) -> Classifi
             label2id={label: index for index, label in names.items()},
             ignore_mismatched_sizes=True,  # another number of labels in an old head
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except UnpicklingError as error:
+        reason = "its weights are damaged, or a pickle of more than weights, which is not read"
+        raise InputError(f"model.name={config.name}: {reason}") from error
+    # torch says RuntimeError or EOFError of a damaged pytorch_model.bin.
+    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
         raise _explained(config.name, error) from error
     rows = model.config.vocab_size
     if len(tokenizer) > rows:

@@ -1,0 +1,133 @@
+"""Files and values that mean harm: nothing of them runs, leaves the folder, or leaks."""
+
+import ast
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, SMALL, SMALL_DATA
+from life import Life
+
+from pruneloop.config import known_keys
+
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+
+
+class Evil:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.mark}",))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sound")
+    life = Life(folder, *SMALL, "hydra.run.dir=run")
+    assert life.wait() == 0, life.errors
+    return folder / "run/checkpoint"
+
+
+def prune(folder: Path, model: Path) -> Life:
+    short = ("rounds=1", "device=cpu", "finetune.epochs=1", "finetune.dense_epochs=1")
+    more = ("model=pretrained", f"model.name={model}", "hydra.run.dir=run")
+    life = Life(folder, *SMALL_DATA, *short, *more)
+    life.wait()
+    return life
+
+
+def test_the_pickle_runs_code_where_it_is_let(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Evil(tmp_path / "mark")))
+    assert (tmp_path / "mark").exists()
+
+
+def copied(checkpoint: Path, target: Path) -> Path:
+    target.mkdir()
+    for path in checkpoint.iterdir():
+        if path.is_file():
+            (target / path.name).write_bytes(path.read_bytes())
+    return target
+
+
+def test_a_pickled_checkpoint_runs_no_code(checkpoint: Path, tmp_path: Path) -> None:
+    model = copied(checkpoint, tmp_path / "model")
+    (model / "model.safetensors").unlink()
+    torch.save({"classifier.bias": Evil(tmp_path / "mark")}, model / "pytorch_model.bin")
+    assert prune(tmp_path, model).wait() == 3
+    look = [sys.executable, "-m", "pruneloop.inspection", str(model)]
+    result = subprocess.run(look, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 3 and len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "mark").exists()
+
+
+def test_code_beside_a_model_does_not_run(checkpoint: Path, tmp_path: Path) -> None:
+    model = copied(checkpoint, tmp_path / "model")
+    (model / "evil.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
+    config = json.loads((model / "config.json").read_text())
+    parts = ("AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer")
+    config["auto_map"] = dict.fromkeys(parts, "evil.Evil")
+    (model / "config.json").write_text(json.dumps(config))
+    prune(tmp_path, model)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_there_is_no_key_that_trusts_code(tmp_path: Path) -> None:
+    assert not any("trust" in key for key in known_keys())
+    life = Life(tmp_path, "+model.trust_remote_code=true")
+    assert life.wait() == 2 and "unknown key" in life.errors
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_nothing_in_the_source_executes_data(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in {"eval", "exec", "compile", "instantiate", "os.system"}
+            assert not called.startswith(("pickle.", "subprocess.", "marshal.", "shelve."))
+            if called == "torch.load":
+                assert "weights_only=True" in ast.unparse(node)
+            assert "trust_remote_code=True" not in ast.unparse(node)
+
+
+def test_values_with_dots_and_a_token_stay_inside(tmp_path: Path) -> None:
+    """Labels, names and texts that look like paths, and a token in the environment."""
+    rows = [("../../../evil", "좋은 영화 <script>"), ("/etc/evil", "나쁜 영화 ../..")] * 30
+    (tmp_path / "data.csv").write_text(
+        "label,text\n" + "".join(f"{a},{b} {i}\n" for i, (a, b) in enumerate(rows))
+    )
+    token = "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"
+    before = {*tmp_path.iterdir()}
+
+    life = Life(
+        tmp_path,
+        *SMALL[2:],
+        "data=files",
+        "data.train=data.csv",
+        "hydra.run.dir=run",
+        "hydra.job.name=../../evil",
+        before=_Environment(HF_TOKEN=token, HOME=str(tmp_path / "home")),
+    )
+    assert life.wait() == 0, life.errors
+    made = {path.name for path in {*tmp_path.iterdir()} - before}
+    assert made <= {"run", "home", "stdout.txt", "stderr.txt"}
+    assert not list(tmp_path.parent.glob("evil*"))
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert token.encode() not in path.read_bytes(), path
+
+
+class _Environment:
+    """Sets variables in a life's process."""
+
+    def __init__(self, **variables: str) -> None:
+        self._variables = variables
+
+    def __call__(self) -> None:
+        os.environ.update(self._variables)
