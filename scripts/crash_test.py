@@ -17,6 +17,7 @@ import signal
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -47,8 +48,11 @@ def live(folder: str, every: int) -> None:
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     sys.argv = ["train.py", *OVERRIDES, f"checkpoint.every_steps={every}"]
+    from tqdm import tqdm
+
     from pruneloop.cli import main
 
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a kill leaves behind
     main()
 
 

@@ -99,6 +99,33 @@ def test_a_signal_saves_and_exits_75(uninterrupted, tmp_path: Path, kind: signal
     assert outcome(tmp_path) == uninterrupted
 
 
+def load_slowly() -> None:
+    """Make the reading of the data take a minute."""
+    import pruneloop.pipeline
+
+    real = pruneloop.pipeline.load_splits
+
+    def slow(config):
+        Path("loading").touch()
+        for _ in range(6000):
+            time.sleep(0.01)
+        return real(config)
+
+    pruneloop.pipeline.load_splits = slow
+
+
+def test_a_signal_while_loading_need_not_wait(uninterrupted, tmp_path: Path) -> None:
+    life = start(tmp_path, before=load_slowly)
+    wait_until((tmp_path / "loading").exists, life.over)
+    life.signal(signal.SIGTERM)
+    life.signal(signal.SIGTERM)
+    assert life.wait(20) == 75, life.errors
+    assert len(life.errors.splitlines()) == 1 and "before the first step" in life.errors
+    assert json.loads((tmp_path / "run/STATUS.json").read_text())["state"] == "preempted"
+    finish(tmp_path)
+    assert outcome(tmp_path) == uninterrupted
+
+
 def test_ctrl_c_is_130_and_goes_on(uninterrupted, tmp_path: Path) -> None:
     life = start(tmp_path)
     wait_until(lambda: len(states(tmp_path)) > 1, life.over)

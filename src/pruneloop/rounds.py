@@ -79,14 +79,26 @@ class Position:
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Turn SIGTERM and SIGUSR1 into a flag; yield the function that reads it.
 
-    Once one has come, later ones change nothing, so that they cannot cut the end short.
+    Until it is read for the first time there is nothing to save: a signal then raises
+    `Preempted` at once. Once one has come, later ones change nothing, so that they
+    cannot cut the end short.
     """
     # No threading.Event: a second signal inside its set() would wait for its lock forever.
-    requested = False
+    requested = watched = False
 
     def request(*_: object) -> None:
         nonlocal requested
-        requested = True
+        first, requested = not requested, True
+        if first and not watched:
+            raise Preempted(
+                "asked to stop before the first step; run the same command in the same "
+                "folder to go on"
+            )
+
+    def was_requested() -> bool:
+        nonlocal watched
+        watched = True
+        return requested
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # only the main thread can receive signals
@@ -94,7 +106,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     kinds = (signal.SIGTERM, signal.SIGUSR1)
     previous = [signal.signal(kind, request) for kind in kinds]
     try:
-        yield lambda: requested
+        yield was_requested
     finally:
         if not requested:
             for kind, handler in zip(kinds, previous, strict=True):
