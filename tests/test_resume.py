@@ -329,6 +329,31 @@ def test_a_bad_number_stops_the_run_and_the_last_good_state_stays(uninterrupted,
     assert outcome(tmp_path) == uninterrupted
 
 
+def fill_the_gpu(count: int) -> None:
+    """Make the count-th optimiser step end as it does on a GPU whose memory is full."""
+    import torch
+
+    real, calls = torch.optim.AdamW.step, 0
+
+    def step(self, *args, **options):
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore")
+        return real(self, *args, **options)
+
+    torch.optim.AdamW.step = step
+
+
+def test_a_full_gpu_is_exit_5_with_advice(tmp_path: Path) -> None:
+    life = start(tmp_path, before=functools.partial(fill_the_gpu, 2))
+    assert life.wait() == 5, life.errors
+    assert len(life.errors.splitlines()) == 1
+    assert "halve finetune.batch_size and double finetune.accumulation" in life.errors
+    status = json.loads((tmp_path / "run/STATUS.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("failed", 5)
+
+
 def test_two_processes_stop_together(tmp_path: Path) -> None:
     """SIGTERM to one rank stops both at the same step, and torchrun's next try goes on."""
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

@@ -112,11 +112,6 @@ def _explain(error: Exception) -> PruneloopError | None:
         )
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _explain_composition(error)
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch here
-        return EnvironmentFault(
-            "the GPU's memory is full; halve finetune.batch_size and double "
-            "finetune.accumulation, which keeps the global batch"
-        )
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return EnvironmentFault(f"{place}{error.strerror or error}")

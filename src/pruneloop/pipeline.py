@@ -24,7 +24,7 @@ from pruneloop import report
 from pruneloop.checkpoint import SavedState, StateFolder, differences
 from pruneloop.config import Config, FinetuneConfig
 from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding
-from pruneloop.errors import CheckpointError, Preempted
+from pruneloop.errors import CheckpointError, EnvironmentFault, Preempted
 from pruneloop.evaluation import ClassificationScores
 from pruneloop.export import export
 from pruneloop.model.build import Classifier, build
@@ -46,10 +46,10 @@ from pruneloop.training import Recipe
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, path: Path) -> None:
+def run(config: Config, path: Path) -> list[RoundRecord]:
     """Run all rounds in a folder, or go on where an earlier run stopped in it.
 
-    Leaves the records and the permanent, verified checkpoint there.
+    Leaves the records and the permanent, verified checkpoint there; returns the records.
     """
     check_before_loading(config)
     quiet_libraries()
@@ -67,25 +67,49 @@ def run(config: Config, path: Path) -> None:
             logging_redirect_tqdm(),
             tempfile.TemporaryDirectory() as scratch,
         ):
-            _run_rounds(config, folder, states, accelerator, Path(scratch), stop_requested)
+            return _run_rounds(config, folder, states, accelerator, Path(scratch), stop_requested)
     finally:
         stop_accelerator(accelerator)
 
 
 @contextmanager
 def _status(folder: RunFolder) -> Iterator[None]:
-    """Say in STATUS.json how the run ended, whatever happens but a kill."""
+    """Say in STATUS.json how the run ended, whatever happens but a kill.
+
+    Raises:
+        EnvironmentFault: the GPU's memory is full, or the system refused something.
+    """
     try:
-        yield
+        with _machine_faults():
+            yield
     except CheckpointError:
         raise  # the run in this folder is another one, and as it was
     except BaseException as error:
-        state = "preempted" if isinstance(error, Preempted) else "failed"
-        state = "interrupted" if isinstance(error, KeyboardInterrupt) else state
+        state, code = "failed", getattr(error, "exit_code", 1)
+        if isinstance(error, Preempted):
+            state = "preempted"
+        if isinstance(error, KeyboardInterrupt):
+            state, code = "interrupted", 130
+        message = f"{type(error).__name__}: {error}".rstrip(": ")
         with suppress(OSError):  # a full disk must not hide what went wrong
-            folder.write_status(state, message=f"{type(error).__name__}: {error}".rstrip(": "))
+            folder.write_status(state, message=message, exit_code=code)
         raise
     folder.write_status("done")
+
+
+@contextmanager
+def _machine_faults() -> Iterator[None]:
+    """Turn what the machine refuses into a line of advice."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EnvironmentFault(
+            "the GPU's memory is full; halve finetune.batch_size and double "
+            "finetune.accumulation, which keeps the global batch"
+        ) from error
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        raise EnvironmentFault(f"{place}{error.strerror or error}") from error
 
 
 def _run_rounds(
@@ -95,7 +119,7 @@ def _run_rounds(
     accelerator: Accelerator,
     scratch: Path,
     stop_requested: Callable[[], bool],
-) -> None:
+) -> list[RoundRecord]:
     """Data and model, then the rounds, then the checkpoint and the picture."""
     with accelerator.main_process_first():
         split = load_splits(config.data)
@@ -169,6 +193,7 @@ def _run_rounds(
     if accelerator.is_main_process:
         _say_where(folder, rounds.records)
     accelerator.wait_for_everyone()
+    return rounds.records
 
 
 def _recipe(config: FinetuneConfig, number: int) -> Recipe:
