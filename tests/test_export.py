@@ -1,6 +1,7 @@
 """The permanent checkpoint: plain transformers loads it, and a false one never appears."""
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from transformers import (
 )
 
 from pruneloop.data import sample
-from pruneloop.errors import InvariantError
+from pruneloop.errors import EnvironmentFault, InvariantError
 from pruneloop.export import export
 from pruneloop.model.tokenizers import train_wordpiece
 from pruneloop.pruning import GlobalL1, Masks, prunable_weights
@@ -212,3 +213,16 @@ def test_a_tokenizer_that_was_saved_wrongly_is_found(
     with pytest.raises(InvariantError, match="tokenizer gives other ids"):
         export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5])
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_too_little_space_is_said_before_anything_is_written(
+    model: BertForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    masks: Masks,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 90, 10))
+    with pytest.raises(EnvironmentFault, match="needed, 10 free"):
+        export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5])
+    assert not list(tmp_path.iterdir())

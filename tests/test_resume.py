@@ -162,6 +162,7 @@ WINDOWS = [
     ("pruneloop.rounds", "evaluate_model", 4),
     ("pruneloop.pipeline", "export", 1),
     ("pruneloop.export", "_verify", 1),
+    ("pruneloop.export", "publish_folder", 1),
 ]
 
 
@@ -196,6 +197,33 @@ def test_other_settings_are_refused(done: Path, override: str) -> None:
     assert life.wait() == 4
     assert len(life.errors.splitlines()) == 1 and override.split("=")[0] in life.errors
     assert json.loads((done / "run/STATUS.json").read_text())["state"] == "done"
+
+
+def test_other_data_is_refused(tmp_path: Path) -> None:
+    """The same file with another word in one of its rows is another run."""
+    rows = [f"{i % 2},{'좋은' if i % 2 else '나쁜'} 영화 {i}" for i in range(80)]
+    more = ("data=files", "data.train=rows.csv")
+    line = [part for part in RUN if not part.startswith("data.")]
+    for last, code in (("영화", 0), ("영화였다", 4)):
+        text = "\n".join(["label,text", *rows[:-1], rows[-1].replace("영화", last)])
+        (tmp_path / "rows.csv").write_text(text + "\n")
+        life = Life(tmp_path, *line, *more)
+        assert life.wait() == code, life.errors
+    assert "rows of " in life.errors and len(life.errors.splitlines()) == 1
+
+
+def test_another_number_of_processes_is_refused(done: Path) -> None:
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    line += [str(ROOT / "train.py"), *RUN]
+    result = subprocess.run(line, cwd=done, capture_output=True, text=True, timeout=120)
+    assert result.returncode != 0
+    assert "holds a run with other settings: processes (was 1, is 2)" in result.stderr
+
+
+def test_runs_of_the_same_moment_have_folders_of_their_own(tmp_path: Path) -> None:
+    lives = [Life(tmp_path, "rounds=0") for _ in range(3)]  # Hydra makes a folder, then 2
+    assert [life.wait() for life in lives] == [2, 2, 2]
+    assert len(list(tmp_path.glob("outputs/*/*"))) == 3
 
 
 def test_more_rounds_go_on(done: Path, tmp_path: Path) -> None:
