@@ -17,6 +17,7 @@ from pruneloop.config import (
     StructuredPruneConfig,
     TinyModel,
     known_keys,
+    point_name,
     register_schema,
 )
 from pruneloop.errors import ConfigError
@@ -151,5 +152,57 @@ def test_known_keys_are_dotted() -> None:
 
 
 def test_conf_names_no_class_to_execute() -> None:
-    for path in Path(ROOT / "conf").rglob("*.yaml"):
-        assert "_target_" not in path.read_text(encoding="utf-8")
+    texts = [path.read_text(encoding="utf-8") for path in Path(ROOT / "conf").rglob("*.yaml")]
+    lines = [line.strip() for text in texts for line in text.splitlines() if "_target_" in line]
+    # Hydra's hook into a sweep can be named in no other way.
+    assert lines == ["_target_: pruneloop.cli.SweepFolder"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "model.name=klue/bert-base",
+        "data.path='한글/자료'",
+        "x=" + "가" * 300,
+        "",
+        "../..",
+        ".",
+        "a=[b,c]",
+    ],
+)
+def test_the_folder_of_a_point_is_flat(overrides: str, tmp_path: Path) -> None:
+    name = point_name(overrides)
+    (tmp_path / name).mkdir()  # one folder, whatever the value
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert not name.startswith(".")
+
+
+def test_readable_names_stay_and_no_two_points_share_one() -> None:
+    assert point_name("prune.amount=0.2,seed=1") == "prune.amount=0.2,seed=1"
+    assert point_name("data.text=리뷰") == "data.text=리뷰"
+    alike = {point_name(f"model.name=klue{sign}bert") for sign in "/-:"}
+    assert len(alike) == 3
+    assert len({point_name("x=" + "가" * 300 + end) for end in "12"}) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "swept"),
+    [
+        ("sweep_amount", {"prune.amount": "0.1,0.2,0.4", "seed": "0,1,2"}),
+        ("sweep_scope", {"prune.scope": "qkv,ffn,encoder", "seed": "0,1,2"}),
+        ("sweep_method", {"prune": "global_l1,layer_l1,random", "seed": "0,1,2"}),
+        ("search", {"prune.target_sparsity": "interval(0.5, 0.98)"}),
+        ("search_front", {"prune.target_sparsity": "interval(0.5, 0.98)"}),
+    ],
+)
+def test_sweep_presets_sweep_what_they_say(name: str, swept: dict[str, str]) -> None:
+    register_schema()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        whole = compose("config", [f"experiment={name}"], return_hydra_config=True)
+    assert whole.hydra.mode.name == "MULTIRUN"
+    assert dict(whole.hydra.sweeper.params) == swept
+
+
+def test_the_blog_posts_setting_prunes_query_key_and_value_only() -> None:
+    prune = composed("experiment=blog_qkv").prune
+    assert (prune.scope, prune.amount, prune.method) == (["qkv"], 0.2, Method.global_l1)

@@ -11,16 +11,19 @@ import sys
 import time
 from dataclasses import fields
 from pathlib import Path
-from typing import cast
+from typing import Any, ClassVar, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pruneloop.config import Config, known_keys, register_schema
 from pruneloop.errors import ConfigError, EnvironmentFault, PruneloopError
+from pruneloop.records import RoundRecord, RunFolder
 
 _INTERRUPTED = 130
 
@@ -49,12 +52,15 @@ def main() -> None:
             time.sleep(2)  # torchrun kills rank 0 when we end: let it speak first
         codes.append(known.exit_code)
 
-    def execute(composed: DictConfig) -> None:
+    def execute(composed: DictConfig) -> float | list[float] | None:
         # Caught here, inside the job, so that a sweep goes on with its next point.
         try:
-            _execute(composed)
+            return _execute(composed)
         except Exception as error:
+            if rank == 0:
+                _note_failure(error)
             report(error)
+            return None
 
     register_schema()
     try:
@@ -63,7 +69,45 @@ def main() -> None:
         codes.append(_INTERRUPTED)
     except Exception as error:
         report(error)
+    try:
+        codes += [_summarise(folder) for folder in SweepFolder.seen]
+    except Exception as error:
+        report(error)
     sys.exit(max(codes, default=0))
+
+
+class SweepFolder(Callback):
+    """Hydra's hook into a sweep: remembers its folder, and names its points."""
+
+    seen: ClassVar[list[Path]] = []
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        self.seen.append(Path(config.hydra.sweep.dir))
+        # A point's folder is named by what is swept, not by what all points share. The
+        # points' configs are composed anew, from these lists.
+        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        shared = [o.key_or_group for o in overrides if not o.is_sweep_override()]
+        with flag_override(config, "readonly", False):
+            config.hydra.overrides.hydra.append(
+                f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"
+            )
+
+
+def _summarise(folder: Path) -> int:
+    """Write and print a sweep's summary; return the largest exit code of its points."""
+    from pruneloop.report.sweep import read_sweep, write_sweep
+
+    sweep = read_sweep(folder)
+    print(write_sweep(sweep))
+    return sweep.exit_code
+
+
+def _note_failure(error: Exception) -> None:
+    """Leave a STATUS.json for a run that failed before it could write its own."""
+    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    known = _explain(error)
+    if known is not None and not folder.status.exists():
+        folder.write_status("failed", message=str(known), exit_code=known.exit_code)
 
 
 def _conf_folder() -> str:
@@ -72,7 +116,8 @@ def _conf_folder() -> str:
     return str(next(f for f in (here / "conf", here.parents[1] / "conf") if f.is_dir()))
 
 
-def _execute(composed: DictConfig) -> None:
+def _execute(composed: DictConfig) -> float | list[float] | None:
+    """Run one configuration; return what a search is to maximise, if there is one."""
     try:
         config = cast(Config, OmegaConf.to_object(composed))
     except AttributeError as error:
@@ -80,7 +125,22 @@ def _execute(composed: DictConfig) -> None:
     # torch and transformers take seconds to load: only once the configuration is right.
     from pruneloop import pipeline
 
-    pipeline.run(config, Path(HydraConfig.get().runtime.output_dir))
+    records = pipeline.run(config, Path(HydraConfig.get().runtime.output_dir))
+    direction = getattr(HydraConfig.get().sweeper, "direction", None)  # a search has one
+    if direction is None:
+        return None
+    if isinstance(direction, ListConfig):
+        return [records[-1].sparsity, records[-1].accuracy]
+    return _goodness(records, config.search.max_drop)
+
+
+def _goodness(records: list[RoundRecord], max_drop: float) -> float:
+    """Return the sparsity if accuracy fell by at most `max_drop`; else how far it fell too low.
+
+    The second is negative, so that a search is led back.
+    """
+    drop = records[0].accuracy - records[-1].accuracy
+    return records[-1].sparsity if drop <= max_drop else max_drop - drop
 
 
 def _added_key(composed: DictConfig) -> str:

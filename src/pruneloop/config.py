@@ -5,13 +5,15 @@ config is turned into these objects. Ranges are written positively (`0 < x < 1`)
 that a nan fails them.
 """
 
+import hashlib
 import math
+import re
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from pruneloop.errors import ConfigError
 
@@ -313,6 +315,22 @@ class CheckpointConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class SearchConfig:
+    """What a search calls good: a sparsity, as long as the accuracy allows it."""
+
+    max_drop: float = MISSING
+
+    def __post_init__(self) -> None:
+        _check(
+            0 <= self.max_drop < 1,
+            "search.max_drop",
+            self.max_drop,
+            "must be a fraction of accuracy from 0 to less than 1",
+            "try search.max_drop=0.01",
+        )
+
+
+@dataclass(kw_only=True, slots=True)
 class Config:
     """A whole run."""
 
@@ -324,6 +342,7 @@ class Config:
     finetune: FinetuneConfig = MISSING
     prune: PruneConfig = MISSING
     checkpoint: CheckpointConfig = MISSING
+    search: SearchConfig = MISSING
 
     def __post_init__(self) -> None:
         _check(
@@ -342,6 +361,22 @@ class Config:
             "use bf16 or fp32 with device=cpu",
         )
 
+
+def point_name(overrides: str) -> str:
+    """Return the folder name of a sweep's point: flat, short, and never that of another.
+
+    Args:
+        overrides: Hydra's `override_dirname`, such as `prune.amount=0.2,seed=1`.
+    """
+    name = re.sub(r"[^\w=,.+-]", "-", overrides).lstrip(".") or "defaults"
+    name = name.encode()[:120].decode(errors="ignore")
+    if name == overrides:
+        return name
+    return f"{name}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
+
+
+# At import, since a launcher's process resolves folder names before it runs anything of ours.
+OmegaConf.register_new_resolver("point_name", point_name, replace=True)
 
 _GROUPS: dict[str, tuple[type, ...]] = {
     "data": (SampleData, FilesData, HubData),
@@ -363,7 +398,8 @@ def register_schema() -> None:
 def known_keys() -> set[str]:
     """Return every key that some choice of the groups has, dotted."""
     keys = {field.name for field in fields(Config)}
-    keys |= {f"checkpoint.{field.name}" for field in fields(CheckpointConfig)}
+    for group, node in (("checkpoint", CheckpointConfig), ("search", SearchConfig)):
+        keys |= {f"{group}.{field.name}" for field in fields(node)}
     for group, classes in _GROUPS.items():
         keys |= {f"{group}.{field.name}" for node in classes for field in fields(node)}
     return keys

@@ -226,7 +226,8 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 def _identity(config: Config, accelerator: Accelerator, data: Data) -> dict[str, Any]:
     """Return all that must be equal for a run to go on bit for bit."""
-    flat = {k: v for k, v in _flat(config).items() if not k.startswith("checkpoint.")}
+    free = ("checkpoint.", "search.")
+    flat = {k: v for k, v in _flat(config).items() if not k.startswith(free)}
     facts = {f"rows of {name}": value for name, value in data.facts["fingerprints"].items()}
     flat |= facts | {"device": accelerator.device.type, "processes": accelerator.num_processes}
     return flat
