@@ -4,10 +4,13 @@ Whatever goes wrong ends as one line on standard error and an exit code (`errors
 HYDRA_FULL_ERROR=1 shows the traceback instead.
 """
 
+import atexit
 import difflib
 import os
 import re
+import shutil
 import sys
+import tempfile
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -38,8 +41,12 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     rank = int(os.environ.get("RANK", "0"))
     if rank > 0:
-        # One run folder for all processes: only rank 0 has Hydra make one.
-        sys.argv += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout"]
+        # One run folder for all processes: only rank 0 has Hydra make one that is kept.
+        unused = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, unused, ignore_errors=True)
+        sys.argv += [f"hydra.run.dir={unused}", f"hydra.sweep.dir={unused}"]
+        sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=stdout"]
+        sys.argv += ["hydra/hydra_logging=none"]
     codes: list[int] = []
 
     def report(error: Exception) -> None:
@@ -70,7 +77,7 @@ def main() -> None:
     except Exception as error:
         report(error)
     try:
-        codes += [_summarise(folder) for folder in SweepFolder.seen]
+        codes += [_summarise(folder) for folder in SweepFolder.seen if rank == 0]
     except Exception as error:
         report(error)
     sys.exit(max(codes, default=0))

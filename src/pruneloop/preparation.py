@@ -1,5 +1,6 @@
 """What a run needs before its first round: the machine, the data, the early checks."""
 
+import atexit
 import logging
 import sys
 from dataclasses import dataclass
@@ -73,17 +74,24 @@ def start_accelerator(device: Device, precision: Precision) -> Accelerator:
         mixed_precision="no" if precision == Precision.fp32 else precision.name,
     )
     torch.use_deterministic_algorithms(accelerator.device.type == "cpu")
+    atexit.unregister(_leave_process_group)
+    atexit.register(_leave_process_group)
     return accelerator
 
 
+def _leave_process_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def stop_accelerator(accelerator: Accelerator) -> None:
-    """Forget accelerate's process-wide state, so that a sweep's next job starts clean."""
+    """Forget accelerate's process-wide state, so that a sweep's next job starts clean.
+
+    The process group stays: a second one cannot meet in the same store.
+    """
     accelerator.free_memory()
-    if accelerator.num_processes == 1:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
-    else:
-        accelerator.end_training()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 def load_splits(config: DataConfig) -> splits.Splits:
