@@ -138,10 +138,10 @@ def _execute(composed: DictConfig) -> float | list[float] | None:
         return None
     if isinstance(direction, ListConfig):
         return [records[-1].sparsity, records[-1].accuracy]
-    return _goodness(records, config.search.max_drop)
+    return goodness(records, config.search.max_drop)
 
 
-def _goodness(records: list[RoundRecord], max_drop: float) -> float:
+def goodness(records: list[RoundRecord], max_drop: float) -> float:
     """Return the sparsity if accuracy fell by at most `max_drop`; else how far it fell too low.
 
     The second is negative, so that a search is led back.

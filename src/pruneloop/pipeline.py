@@ -5,7 +5,6 @@ import os
 import platform
 import shlex
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import fields, is_dataclass
@@ -65,9 +64,8 @@ def run(config: Config, path: Path) -> list[RoundRecord]:
             _status(folder) if main else nullcontext(),
             stop_requests() as stop_requested,
             logging_redirect_tqdm(),
-            tempfile.TemporaryDirectory() as scratch,
         ):
-            return _run_rounds(config, folder, states, accelerator, Path(scratch), stop_requested)
+            return _run_rounds(config, folder, states, accelerator, stop_requested)
     finally:
         stop_accelerator(accelerator)
 
@@ -117,7 +115,6 @@ def _run_rounds(
     folder: RunFolder,
     states: StateFolder,
     accelerator: Accelerator,
-    scratch: Path,
     stop_requested: Callable[[], bool],
 ) -> list[RoundRecord]:
     """Data and model, then the rounds, then the checkpoint and the picture."""
@@ -170,7 +167,7 @@ def _run_rounds(
         validation=validation,
         test=test,
         rows=(len(data.validation.rows), len(data.test.rows)),
-        metric=ClassificationScores(scratch),
+        metric=ClassificationScores(states.path / "scores"),
         folder=folder,
         states=states,
         identity=identity,
