@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -113,8 +114,9 @@ def _note_failure(error: Exception) -> None:
     """Leave a STATUS.json for a run that failed before it could write its own."""
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     known = _explain(error)
-    if known is not None and not folder.status.exists():
-        folder.write_status("failed", message=str(known), exit_code=known.exit_code)
+    with suppress(OSError):  # a folder that is gone or full must not hide what went wrong
+        if known is not None and not folder.status.exists():
+            folder.write_status("failed", message=str(known), exit_code=known.exit_code)
 
 
 def _conf_folder() -> str:

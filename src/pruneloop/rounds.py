@@ -179,8 +179,9 @@ class Rounds:
 
     def _write_records(self) -> None:
         if self._set.accelerator.is_main_process:
-            self._set.folder.write_rounds(self.records)
-            self._set.folder.write_layers(self.layers)
+            with saving(self._set.folder.path, 0):
+                self._set.folder.write_rounds(self.records)
+                self._set.folder.write_layers(self.layers)
 
     def _prune(self, number: int) -> None:
         method, drops = self._set.method(number), self._set.drops[number - 1]
