@@ -1,12 +1,23 @@
-"""What people look at: the lines of the tables, and the picture."""
+"""What people look at: the printed lines, the page of a run, and its pictures."""
 
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
+import pytest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from test_records import record
 
-from pruneloop.report import TABLE_HEADER, draw_curve, plan_table, table_line
+from pruneloop.errors import InputError
+from pruneloop.records import LayerRecord, PredictionRecord, RunFolder
+from pruneloop.report.figures import accuracy_curve, heat_map, save_png, to_svg
+from pruneloop.report.layers import by_kind, by_layer_and_kind
+from pruneloop.report.predictions import changes, confusions
+from pruneloop.report.run import write_report
+from pruneloop.report.table import TABLE_HEADER, plan_table, table_line
 
 DENSE = replace(record(0, None), accuracy=0.9, loss=0.3, seconds=12.34)
 PRUNED = replace(
@@ -40,11 +51,180 @@ def test_the_plan_has_every_rounds_zeros() -> None:
     ]
 
 
-def test_the_curve_is_a_png(tmp_path: Path) -> None:
+# -- where the zeros are -------------------------------------------------------------------
+
+
+def layer(number: int, name: str, kind: str, zeros: int) -> LayerRecord:
+    return LayerRecord(
+        round=number, name=name, kind=kind, size=100, zeros=zeros, sparsity=zeros / 100
+    )
+
+
+LAYERS = [
+    layer(0, "bert.encoder.layer.0.attention.self.query.weight", "query", 0),
+    layer(0, "bert.encoder.layer.11.attention.self.query.weight", "query", 0),
+    layer(0, "bert.pooler.dense.weight", "pooler", 0),
+    layer(1, "bert.encoder.layer.0.attention.self.query.weight", "query", 10),
+    layer(1, "bert.encoder.layer.11.attention.self.query.weight", "query", 30),
+    layer(1, "bert.pooler.dense.weight", "pooler", 7),
+]
+
+
+def test_the_grid_has_a_cell_for_each_layer_and_kind() -> None:
+    grid = by_layer_and_kind(LAYERS[3:])
+    assert grid.rows == ["0", "11", "-"] and grid.kinds == ["query", "pooler"]
+    assert grid.cells == [[0.1, None], [0.3, None], [None, 0.07]]
+
+
+def test_kinds_are_added_up_round_by_round() -> None:
+    query, pooler = by_kind(LAYERS)
+    assert (query.name, query.matrices, query.size, query.zeros) == ("query", 2, 200, 40)
+    assert query.sparsities == [0.0, 0.2]
+    assert (pooler.matrices, pooler.sparsities) == (1, [0.0, 0.07])
+
+
+# -- predictions ----------------------------------------------------------------------------
+
+
+def row(label: str, dense: str, pruned: str, text: str = "영화") -> PredictionRecord:
+    return PredictionRecord(label=label, dense=dense, pruned=pruned, text=text)
+
+
+ROWS = [
+    row("긍정", "긍정", "부정", "재미있다 <b>정말</b>"),
+    row("부정", "긍정", "부정"),
+    row("중립", "긍정", "부정"),
+    row("긍정", "긍정", "긍정"),
+    row("부정", "부정", "부정"),
+]
+LABELS = ["부정", "긍정", "중립"]
+
+
+def test_label_scores_are_those_of_scikit_learn() -> None:
+    for side, confusion in zip(("dense", "pruned"), confusions(ROWS, LABELS), strict=True):
+        true, said = [r.label for r in ROWS], [getattr(r, side) for r in ROWS]
+        assert confusion.counts == confusion_matrix(true, said, labels=LABELS).tolist()
+        theirs = precision_recall_fscore_support(true, said, labels=LABELS, zero_division=0.0)
+        ours = [(s.precision, s.recall, s.f1, s.support) for s in confusion.scores()]
+        assert ours == [pytest.approx(column) for column in zip(*theirs, strict=True)]
+
+
+def test_changes_are_sorted_by_what_they_did() -> None:
+    found = changes(ROWS)
+    assert (found.broken, found.mended, found.other) == (ROWS[:1], ROWS[1:2], ROWS[2:3])
+
+
+# -- pictures -------------------------------------------------------------------------------
+
+
+def test_the_pictures_are_pngs(tmp_path: Path) -> None:
     """A missing glyph would be a warning, and warnings are errors here."""
-    path = tmp_path / "curve.png"
-    draw_curve([DENSE, record(1, 0.7), PRUNED], path)
-    assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    pixels = matplotlib.image.imread(path)
-    assert pixels.shape[:2] == (648, 1008)
-    assert pixels[..., :3].std() > 0.05  # something is drawn on the white
+    figure, _ = accuracy_curve([DENSE, record(1, 0.7), PRUNED])
+    for name, picture in (("curve", figure), ("heat", heat_map(LAYERS[3:]))):
+        save_png(picture, tmp_path / f"{name}.png")
+        pixels = matplotlib.image.imread(tmp_path / f"{name}.png")
+        assert pixels[..., :3].std() > 0.05  # something is drawn on the white
+
+
+def test_the_curve_tells_its_values() -> None:
+    svg = to_svg(*accuracy_curve([DENSE, record(1, 0.7), PRUNED]))
+    tips = re.findall(r'data-tip="([^"]*)"', svg)
+    assert len(tips) == 3 + 3 + 2  # no shock in round 0
+    assert "round 3: 48.80% sparse, validation 0.8876" in tips
+    assert "round 3: 48.80% sparse, shock 0.5123" in tips
+
+
+# -- the page --------------------------------------------------------------------------------
+
+FACTS = {
+    "command": "python train.py 'data.path=\"/자료\"'",
+    "model": "monologg/kobert",
+    "data": {
+        "name": "/자료/ratings_train.txt",
+        "labels": LABELS,
+        "rows": {"read": 200, "train": 100},
+        "truncated": 3,
+        "unknown_tokens": 0.0087,
+        "max_length": 128,
+    },
+    "parameters": 2000,
+    "prunable": 1000,
+    "planned_zeros": [0, 200],
+    "device": "cpu",
+    "hardware": "x86_64",
+    "processes": 1,
+    "precision": "fp32",
+    "versions": {"torch": "2.13.0"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.write_rounds([record(0, None), record(1, 0.7)])
+    folder.write_layers(LAYERS)
+    folder.write_facts(FACTS)
+    folder.write_predictions(ROWS)
+    folder.checkpoint.mkdir()
+    (folder.checkpoint / "model.safetensors").write_bytes(bytes(8_500_000))
+    return folder
+
+
+def test_the_page_stands_alone(folder: RunFolder) -> None:
+    write_report(folder)
+    page = folder.report.read_text(encoding="utf-8")
+    assert len(page.encode()) < 1_000_000
+    outside = re.findall(r'(?:src|href|url)\s*[=(]\s*["\']?(?!#|data:)([^"\')\s>]+)', page)
+    assert not outside, outside
+    assert "<link" not in page and "@import" not in page and "fetch(" not in page
+    assert 'name="viewport"' in page and '<meta charset="utf-8">' in page
+
+
+def test_the_page_has_what_was_recorded(folder: RunFolder) -> None:
+    write_report(folder)
+    page = folder.report.read_text(encoding="utf-8")
+    for text in (
+        "monologg/kobert, 20.00% sparse",
+        "python train.py &#39;data.path=&#34;/자료&#34;&#39;",
+        "재미있다 &lt;b&gt;정말&lt;/b&gt;",  # escaped
+        "8.50 MB",
+        "neither the dense file smaller",
+        "1 right predictions\nwrong and 1 wrong ones right",
+        "torch 2.13.0",
+        "0.87% unknown",
+    ):
+        assert text in page, text
+    assert "Not finished" not in page
+
+
+def test_a_run_under_way_has_a_page_too(folder: RunFolder) -> None:
+    folder.predictions_csv.unlink()
+    folder.write_facts(FACTS | {"planned_zeros": [0, 200, 360]})
+    folder.write_status("failed", message="the disk is full")
+    write_report(folder)
+    page = folder.report.read_text(encoding="utf-8")
+    assert "1 of 2 rounds\nare done. the disk is full" in page and "Confusion" not in page
+
+
+def test_an_empty_folder_has_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no round"):
+        write_report(RunFolder(tmp_path))
+
+
+def test_the_page_can_be_made_again(folder: RunFolder) -> None:
+    write_report(folder)
+    before = folder.report.read_bytes()
+    folder.report.unlink()
+    line = [sys.executable, "-m", "pruneloop.report", str(folder.path)]
+    result = subprocess.run(line, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == str(folder.report)
+    assert folder.report.read_bytes() == before
+
+
+def test_a_folder_without_a_run_is_one_line(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "pruneloop.report", str(tmp_path)]
+    result = subprocess.run(line, capture_output=True, text=True)
+    assert result.returncode == 3 and result.stdout == ""
+    assert result.stderr.splitlines() == [f"pruneloop: {tmp_path}: holds no run and no sweep"]

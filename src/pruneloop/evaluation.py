@@ -1,7 +1,7 @@
 """Accuracy, macro-F1 and loss of a model on a split, exact under several processes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,15 @@ from pruneloop.errors import InvariantError
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model reaches on a split; `loss` is the mean cross-entropy."""
+    """What a model reaches on a split; `loss` is the mean cross-entropy.
+
+    `predictions` is the predicted label of every row, int32, in the loader's order.
+    """
 
     accuracy: float
     macro_f1: float
     loss: float
+    predictions: torch.Tensor = field(compare=False)
 
 
 class ClassificationScores(evaluate.Metric):
@@ -85,4 +89,9 @@ def evaluate_model(
         raise InvariantError("the evaluation loss is not finite")
     metric.add_batch(predictions=table[:, 0].long(), references=table[:, 1].long())
     scores = metric.compute()
-    return Scores(accuracy=scores["accuracy"], macro_f1=scores["macro_f1"], loss=loss)
+    return Scores(
+        accuracy=scores["accuracy"],
+        macro_f1=scores["macro_f1"],
+        loss=loss,
+        predictions=table[:, 0].int(),
+    )

@@ -5,7 +5,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -19,10 +19,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from pruneloop import report
 from pruneloop.checkpoint import SavedState, StateFolder, differences
 from pruneloop.config import Config, FinetuneConfig
-from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding
+from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding, shortest_first
+from pruneloop.data.splits import Splits
 from pruneloop.errors import CheckpointError, EnvironmentFault, Preempted
 from pruneloop.evaluation import ClassificationScores
 from pruneloop.export import export
@@ -38,7 +38,9 @@ from pruneloop.preparation import (
     tokenise_splits,
 )
 from pruneloop.pruning import Masks, prunable_weights
-from pruneloop.records import RoundRecord, RunFolder
+from pruneloop.records import PredictionRecord, RoundRecord, RunFolder
+from pruneloop.report.run import write_report
+from pruneloop.report.table import plan_table
 from pruneloop.rounds import Rounds, Setting, stop_requests
 from pruneloop.training import Recipe
 
@@ -186,7 +188,8 @@ def _run_rounds(
         plain = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         texts = split.validation["text"][:32]
         export(plain, classifier.tokenizer, rounds.masks, folder.checkpoint, texts)
-        report.draw_curve(rounds.records, folder.curve)
+        folder.write_predictions(_predictions(split, data, rounds.predictions))
+        write_report(folder)
     if accelerator.is_main_process:
         _say_where(folder, rounds.records)
     accelerator.wait_for_everyone()
@@ -284,7 +287,7 @@ def _announce(
     )
     if zeros[0]:
         log.info(f"{zeros[0]:,} prunable weights are zero already and stay so")
-    log.info(f"plan:\n{report.plan_table(zeros, masks.prunable)}")
+    log.info(f"plan:\n{plan_table(zeros, masks.prunable)}")
     folder.write_facts(
         {
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -299,10 +302,35 @@ def _announce(
             "precision": config.finetune.precision.name,
             "versions": {
                 name: version(name)
-                for name in ("torch", "transformers", "datasets", "accelerate", "evaluate")
+                for name in (
+                    "pruneloop",
+                    "torch",
+                    "transformers",
+                    "datasets",
+                    "accelerate",
+                    "evaluate",
+                )
             },
         }
     )
+
+
+def _predictions(
+    split: Splits, data: Data, predictions: Mapping[str, torch.Tensor]
+) -> list[PredictionRecord]:
+    """Return what both models say of every test row, in the split's order."""
+    rows = [-1] * len(split.test)
+    for position, row in enumerate(shortest_first(data.test.rows)):
+        rows[row] = position
+    return [
+        PredictionRecord(
+            label=split.labels[label],
+            dense=split.labels[int(predictions["dense"][position])],
+            pruned=split.labels[int(predictions["pruned"][position])],
+            text=text,
+        )
+        for text, label, position in zip(split.test["text"], split.test["label"], rows, strict=True)
+    ]
 
 
 def _say_where(folder: RunFolder, records: list[RoundRecord]) -> None:
@@ -312,5 +340,5 @@ def _say_where(folder: RunFolder, records: list[RoundRecord]) -> None:
         f"{last.test_accuracy:.4f} (dense {records[0].test_accuracy:.4f})"
     )
     log.info(f"checkpoint: {folder.checkpoint} (verified; loads in plain transformers)")
-    log.info(f"picture:    {folder.curve}")
+    log.info(f"report:     {folder.report}")
     log.info(f"records:    {folder.rounds_csv} and {folder.layers_csv}")

@@ -105,7 +105,7 @@ def load_splits(config: DataConfig) -> splits.Splits:
         config.drop_overlap,
         config.label_names if isinstance(config, CorpusData) else (),
     )
-    log.info(f"data: {corpus.name}")
+    log.info(f"data: {result.name}")
     counts = ", ".join(f"{key.replace('_', ' ')} {n:,}" for key, n in result.counts.items())
     log.info(f"rows: {counts}; labels: {', '.join(result.labels)}")
     return result
@@ -131,6 +131,7 @@ def tokenise_splits(split: splits.Splits, classifier: Classifier) -> Data:
         f"{unknown:.2%} unknown"
     )
     facts = {
+        "name": split.name,
         "labels": split.labels,
         "rows": split.counts,
         "truncated": truncated,

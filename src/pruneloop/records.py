@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pruneloop.durable import write_atomically
 
@@ -49,6 +49,19 @@ class LayerRecord:
     sparsity: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class PredictionRecord:
+    """One row of the test split: its label, and what the model says dense and at the end."""
+
+    label: str
+    dense: str
+    pruned: str
+    text: str
+
+
+_Record = TypeVar("_Record", LayerRecord, PredictionRecord)
+
+
 class RunFolder:
     """The names of everything that a run writes, and how the records are written."""
 
@@ -57,10 +70,13 @@ class RunFolder:
         self.rounds_jsonl = path / "rounds.jsonl"
         self.rounds_csv = path / "rounds.csv"
         self.layers_csv = path / "layers.csv"
+        self.predictions_csv = path / "predictions.csv"
         self.status = path / "STATUS.json"
         self.facts = path / "run.json"
         self.checkpoint = path / "checkpoint"
+        self.report = path / "report.html"
         self.curve = path / "accuracy_vs_sparsity.png"
+        self.heat_map = path / "sparsity_by_layer.png"
 
     def write_rounds(self, rounds: Sequence[RoundRecord]) -> None:
         """Write rounds.jsonl and rounds.csv."""
@@ -72,6 +88,10 @@ class RunFolder:
         """Write layers.csv."""
         write_atomically(self.layers_csv, _csv(LayerRecord, layers))
 
+    def write_predictions(self, rows: Iterable[PredictionRecord]) -> None:
+        """Write predictions.csv."""
+        write_atomically(self.predictions_csv, _csv(PredictionRecord, rows))
+
     def read_rounds(self) -> list[RoundRecord]:
         """Read rounds.jsonl; an absent file is an empty record."""
         if not self.rounds_jsonl.exists():
@@ -79,25 +99,52 @@ class RunFolder:
         lines = self.rounds_jsonl.read_text(encoding="utf-8").splitlines()
         return [RoundRecord(**json.loads(line)) for line in lines]
 
+    def read_layers(self) -> list[LayerRecord]:
+        """Read layers.csv; an absent file is an empty record."""
+        return _read_csv(self.layers_csv, LayerRecord)
+
+    def read_predictions(self) -> list[PredictionRecord]:
+        """Read predictions.csv; an absent file is an empty record."""
+        return _read_csv(self.predictions_csv, PredictionRecord)
+
     def write_status(self, state: str, **facts: Any) -> None:
         """Write STATUS.json: `running`, `done`, `failed` or `preempted`, and when."""
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         self._write_json(self.status, {"state": state, "updated": now, **facts})
 
+    def read_status(self) -> dict[str, Any]:
+        """Read STATUS.json; an absent file is empty."""
+        return _read_json(self.status)
+
     def is_done(self) -> bool:
         """Return whether STATUS.json says that the run is finished."""
-        if not self.status.exists():
-            return False
-        return bool(json.loads(self.status.read_text(encoding="utf-8"))["state"] == "done")
+        return bool(self.read_status().get("state") == "done")
 
     def write_facts(self, facts: dict[str, Any]) -> None:
         """Write run.json: what was run, on what data, where, and the plan."""
         self._write_json(self.facts, facts)
 
+    def read_facts(self) -> dict[str, Any]:
+        """Read run.json; an absent file is empty."""
+        return _read_json(self.facts)
+
     @staticmethod
     def _write_json(path: Path, content: dict[str, Any]) -> None:
         text = json.dumps(content, ensure_ascii=False, indent=2)
         write_atomically(path, (text + "\n").encode())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def _read_csv(path: Path, kind: type[_Record]) -> list[_Record]:
+    if not path.exists():
+        return []
+    types: dict[str, Any] = {field.name: field.type for field in fields(kind)}
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        return [kind(**{k: types[k](v) for k, v in row.items()}) for row in rows]
 
 
 def _csv(kind: type, rows: Iterable[Any]) -> bytes:

@@ -17,7 +17,6 @@ from accelerate.utils.tqdm import tqdm
 from torch import nn
 from torch.utils.data import DataLoader
 
-from pruneloop import report
 from pruneloop.checkpoint import (
     SavedState,
     StateFolder,
@@ -31,6 +30,7 @@ from pruneloop.errors import InvariantError, Preempted
 from pruneloop.evaluation import ClassificationScores, Scores, evaluate_model
 from pruneloop.pruning import Masks, Method, kind_of
 from pruneloop.records import LayerRecord, RoundRecord, RunFolder
+from pruneloop.report.table import TABLE_HEADER, table_line
 from pruneloop.training import FineTuning, Recipe
 
 log = logging.getLogger(__name__)
@@ -122,6 +122,8 @@ class Rounds:
         self.masks = masks
         self.records: list[RoundRecord] = []
         self.layers: list[LayerRecord] = []
+        self.predictions: dict[str, torch.Tensor] = {}
+        """Of the test split's rows, by the `dense` model and by the one `pruned` so far."""
         self._at = Position()
         self._tuning: FineTuning | None = None
         self._saved_training: Mapping[str, torch.Tensor] | None = None
@@ -140,6 +142,7 @@ class Rounds:
             for name, value in _kept_tensors(self._set.plain).items():
                 value.copy_(saved.tensors["model"][name])
         self.masks = Masks({n: m.to(device) for n, m in saved.tensors["masks"].items()})
+        self.predictions = saved.tensors.get("predictions", {})
         self._saved_training = saved.tensors.get("training")
         self._saved_random = saved.tensors[f"random-{self._set.accelerator.process_index}"]
 
@@ -150,9 +153,9 @@ class Rounds:
             Preempted: a signal asked to stop; the state is saved.
             InvariantError: a number that must hold does not.
         """
-        log.info(report.TABLE_HEADER)
+        log.info(TABLE_HEADER)
         for record in self.records:
-            log.info(report.table_line(record, self.records[0].accuracy))
+            log.info(table_line(record, self.records[0].accuracy))
         if self.records:
             self._write_records()
         while self._at.round <= len(self._set.drops):
@@ -175,7 +178,7 @@ class Rounds:
         # The state first: it holds the records too, and what it holds is never lost.
         self._save()
         self._write_records()
-        log.info(report.table_line(self.records[-1], self.records[0].accuracy))
+        log.info(table_line(self.records[-1], self.records[0].accuracy))
 
     def _write_records(self) -> None:
         if self._set.accelerator.is_main_process:
@@ -214,15 +217,7 @@ class Rounds:
         if self._saved_random is not None:
             restore_random_state(self._saved_random, accelerator.device)
         self._saved_training = self._saved_random = None
-        name = f"round {number}/{len(self._set.drops)}"
-        # No bar where standard error is no terminal, so none in a log file.
-        with tqdm(
-            total=tuning.steps,
-            initial=tuning.step,
-            desc=name,
-            leave=False,
-            disable=not sys.stderr.isatty(),
-        ) as bar:
+        with self._bar("training", total=tuning.steps, initial=tuning.step) as bar:
             for progress in tuning:
                 bar.update()
                 if progress.loss is not None:
@@ -237,7 +232,8 @@ class Rounds:
 
     def _record(self, number: int, train_loss: float, steps: int) -> None:
         scores = self._scores()
-        test = self._evaluate(self._set.test, self._set.rows[1])
+        test = self._evaluate("test", self._set.test, self._set.rows[1])
+        self.predictions["pruned" if number else "dense"] = test.predictions
         by_name = self.masks.zeros_by_name()
         zeros = sum(by_name.values())
         parameters = sum(parameter.numel() for parameter in self._set.plain.parameters())
@@ -273,11 +269,27 @@ class Rounds:
         ]
 
     def _scores(self) -> Scores:
-        return self._evaluate(self._set.validation, self._set.rows[0])
+        return self._evaluate("validation", self._set.validation, self._set.rows[0])
 
-    def _evaluate(self, loader: DataLoader[Any], rows: int) -> Scores:
-        return evaluate_model(
-            self._set.model, loader, self._set.accelerator, rows, self._set.metric, self._look
+    def _evaluate(self, split: str, loader: DataLoader[Any], rows: int) -> Scores:
+        """Score the model on a split under a progress bar."""
+        with self._bar(split, total=len(loader)) as bar:
+
+            def look() -> None:
+                bar.update()
+                self._look()
+
+            return evaluate_model(
+                self._set.model, loader, self._set.accelerator, rows, self._set.metric, look
+            )
+
+    def _bar(self, what: str, **numbers: int) -> Any:
+        """Return a progress bar; none where standard error is no terminal, as a log file."""
+        return tqdm(
+            desc=f"round {self._at.round}/{len(self._set.drops)} {what}",
+            leave=False,
+            disable=not sys.stderr.isatty(),
+            **numbers,
         )
 
     # -- saving and stopping -------------------------------------------------------
@@ -312,6 +324,8 @@ class Rounds:
         training = self._saved_training or (self._tuning.state() if self._tuning else None)
         if training:
             tensors["training"] = dict(training)
+        if self.predictions:
+            tensors["predictions"] = self.predictions
         if self._tuning is not None:
             self._tuning.check()  # what is not finite must not replace what is
         needed = sum(t.nbytes for group in tensors.values() for t in group.values())

@@ -73,13 +73,17 @@ class TrainingBatches:
         )
 
 
+def shortest_first(rows: Dataset) -> list[int]:
+    """Return the row numbers in the order of `evaluation_loader`."""
+    lengths: Sequence[int] = rows["length"]
+    return sorted(range(len(lengths)), key=lengths.__getitem__)
+
+
 def evaluation_loader(
     rows: Dataset, collator: DataCollatorWithPadding, batch_size: int
 ) -> DataLoader[Batch]:
     """Return a loader over all rows once, shortest first."""
-    lengths: Sequence[int] = rows["length"]
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    ordered = rows.select(order).select_columns(["input_ids", "label"])
+    ordered = rows.select(shortest_first(rows)).select_columns(["input_ids", "label"])
     return DataLoader(ordered, batch_size, collate_fn=collator, generator=torch.Generator())
 
 

@@ -14,6 +14,7 @@ from pruneloop.errors import InputError
 class Splits:
     """The three splits with the columns `text` and `label`, and what happened to rows."""
 
+    name: str
     train: Dataset
     validation: Dataset
     test: Dataset
@@ -75,7 +76,7 @@ def split(
         )
     train, held_out = _hold_out(train, validation, seed, corpus.train.labels)
     sizes = {"train": len(train), "validation": len(held_out), "test": len(test)}
-    return Splits(train, held_out, test, list(label_names) or labels, counts | sizes)
+    return Splits(corpus.name, train, held_out, test, list(label_names) or labels, counts | sizes)
 
 
 def _sorted(labels: set[str]) -> list[str]:

@@ -1,0 +1,39 @@
+"""Pages and cards out of templates: one file each, that needs no network to be read."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=select_autoescape(["html"]),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+def percent(share: float) -> str:
+    """Write a fraction as a percentage."""
+    return f"{share:.2%}"
+
+
+def score(value: float | None) -> str:
+    """Write an accuracy or the like; a dash for none."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def megabytes(size: float) -> str:
+    """Write a size in bytes in millions of bytes."""
+    return f"{size / 1e6:,.2f} MB"
+
+
+_TEMPLATES.filters.update(percent=percent, score=score, megabytes=megabytes, svg=Markup)
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill in a template of the folder `templates`; values are escaped in HTML."""
+    return _TEMPLATES.get_template(template).render(values)

@@ -1,0 +1,49 @@
+"""The page of one run, and its pictures."""
+
+from pruneloop.durable import write_atomically
+from pruneloop.errors import InputError
+from pruneloop.records import RunFolder
+from pruneloop.report.figures import accuracy_curve, heat_map, save_png, to_svg
+from pruneloop.report.layers import by_kind, by_layer_and_kind
+from pruneloop.report.page import render
+from pruneloop.report.predictions import changes, confusions
+
+_EXAMPLES = 20
+
+
+def write_report(folder: RunFolder) -> None:
+    """Write report.html and the PNG files beside it, of a finished run or one under way.
+
+    Raises:
+        InputError: the folder holds no record of a run.
+    """
+    rounds, facts = folder.read_rounds(), folder.read_facts()
+    if not rounds or not facts:
+        raise InputError(f"{folder.path}: holds no round of a run yet")
+    layers, predictions = folder.read_layers(), folder.read_predictions()
+    newest = [layer for layer in layers if layer.round == rounds[-1].round]
+    curve, tips = accuracy_curve(rounds)
+    save_png(curve, folder.curve)
+    save_png(heat_map(newest), folder.heat_map)
+    config = folder.path / ".hydra" / "config.yaml"
+    files = sorted(folder.checkpoint.glob("*")) if folder.checkpoint.is_dir() else []
+    last = rounds[-1]
+    page = render(
+        "run.html",
+        facts=facts,
+        rounds=rounds,
+        dense=rounds[0],
+        last=last,
+        status=folder.read_status(),
+        curve=to_svg(curve, tips),
+        grid=by_layer_and_kind(newest),
+        kinds=by_kind(layers),
+        confusions=confusions(predictions, facts["data"]["labels"]) if predictions else None,
+        changes=changes(predictions),
+        examples=_EXAMPLES,
+        files={file.name: file.stat().st_size for file in files},
+        # One bit for each prunable weight says whether its value follows.
+        bitmask_bytes=4 * (facts["parameters"] - last.zeros) + last.prunable / 8,
+        config=config.read_text(encoding="utf-8") if config.exists() else "",
+    )
+    write_atomically(folder.report, page.encode())

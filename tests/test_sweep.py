@@ -1,0 +1,197 @@
+"""Sweeps: the records of their points, side by side; and the command's own."""
+
+import csv
+import json
+import re
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import SMALL, Command
+from life import Life
+from test_records import record
+
+from pruneloop.errors import InputError
+from pruneloop.records import RoundRecord, RunFolder
+from pruneloop.report.sweep import Sweep, read_sweep, write_sweep
+
+
+def point(folder: Path, overrides: list[str], rounds: list[RoundRecord], **status: object) -> None:
+    folder.mkdir(parents=True)
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra/overrides.yaml").write_text(yaml.safe_dump(overrides))
+    run = RunFolder(folder)
+    if rounds:
+        run.write_rounds(rounds)
+    if status:
+        run.write_status(**status)
+
+
+def scored(number: int, sparsity: float, accuracy: float, prunable: int = 1000) -> RoundRecord:
+    return replace(
+        record(number, None),
+        prunable=prunable,
+        sparsity=sparsity,
+        model_sparsity=sparsity / 2,
+        accuracy=accuracy,
+        test_accuracy=accuracy - 0.1,
+    )
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    """Two amounts with two seeds each, one of them stopped, and one that failed."""
+    for amount, seed, last in (("0.1", 0, 0.9), ("0.1", 1, 0.8), ("0.04", 0, 0.7)):
+        point(
+            tmp_path / f"prune.amount={amount},seed={seed}",
+            [f"prune.amount={amount}", f"seed={seed}", "rounds=1"],
+            [scored(0, 0.0, 0.95), scored(1, 0.1 if amount == "0.1" else 0.04, last)],
+            state="done",
+        )
+    point(tmp_path / "killed", ["prune.amount=0.04", "seed=1", "rounds=1"], [scored(0, 0.0, 0.93)])
+    point(
+        tmp_path / "bad",
+        ["prune.amount=2", "seed=0", "rounds=1"],
+        [],
+        state="failed",
+        exit_code=2,
+        message="prune.amount=2: 너무 크다",
+    )
+    return read_sweep(tmp_path)
+
+
+def test_points_are_named_by_what_they_do_not_share(sweep: Sweep) -> None:
+    assert sweep.shared == ["rounds=1"]
+    assert [(p.settings["prune.amount"], p.seed) for p in sweep.points] == [
+        ("0.04", "0"),
+        ("0.04", "1"),
+        ("0.1", "0"),
+        ("0.1", "1"),
+        ("2", "0"),
+    ]
+    assert [p.name for p in sweep.unfinished] == ["killed", "bad"]
+    assert sweep.exit_code == 75  # of the killed one, which can go on
+
+
+def test_seeds_are_averaged(sweep: Sweep) -> None:
+    dense, pruned = sweep.means["prune.amount=0.1"]
+    assert (pruned.seeds, pruned.sparsity) == (2, 0.1)
+    assert pruned.accuracy == pytest.approx(0.85)
+    assert pruned.accuracy_deviation == pytest.approx(0.0707, abs=1e-4)
+    assert pruned.test_accuracy == pytest.approx(0.75)
+    assert dense.accuracy_deviation == 0.0
+    # Round 1 of the other amount exists once: no deviation.
+    assert sweep.means["prune.amount=0.04"][1].accuracy_deviation is None
+
+
+def test_the_pareto_front_is_what_nothing_beats(sweep: Sweep) -> None:
+    """0.04 is less sparse and less accurate than 0.1; of the dense ones the better counts."""
+    assert [(m.label, m.round) for m in sweep.front] == [
+        ("prune.amount=0.1", 0),
+        ("prune.amount=0.1", 1),
+    ]
+
+
+def test_other_matrices_are_compared_by_the_whole_model(tmp_path: Path) -> None:
+    for scope, prunable in (("qkv", 500), ("encoder", 1000)):
+        rounds = [scored(0, 0.0, 0.9, prunable), scored(1, 0.2, 0.8, prunable)]
+        point(tmp_path / scope, [f"prune.scope={scope}"], rounds, state="done")
+    sweep = read_sweep(tmp_path)
+    assert sweep.by_model and sweep.exit_code == 0
+    write_sweep(sweep)
+    assert "model sparsity (%)" in (tmp_path / "sweep.html").read_text()
+
+
+def test_the_files_hold_every_point(sweep: Sweep) -> None:
+    summary = write_sweep(sweep)
+    rows = list(csv.DictReader((sweep.path / "sweep.csv").read_text().splitlines()))
+    assert len(rows) == 3 * 2 + 1 + 1
+    assert {row["point"] for row in rows} == {p.name for p in sweep.points}
+    bad = next(row for row in rows if row["point"] == "bad")
+    assert (bad["exit_code"], bad["round"], bad["prune.amount"]) == ("2", "", "2")
+    page = (sweep.path / "sweep.html").read_text(encoding="utf-8")
+    assert "너무 크다" in page and "0.8500 ± 0.0707" in page
+    assert 'href="prune.amount%3D0.1%2Cseed%3D0/report.html"' in page
+    tips = re.findall(r'data-tip="([^"]*)"', page)
+    assert "prune.amount=0.1, round 1: 10.00% sparse, accuracy 0.8500 ± 0.0707" in tips
+    assert (sweep.path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert "5 points, 3 done" in summary and "failed: bad (exit code 2)" in summary
+
+
+def test_no_points_is_no_sweep(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no sweep"):
+        read_sweep(tmp_path)
+
+
+# -- the command ---------------------------------------------------------------------------
+
+
+SWEEP = (*SMALL, "rounds=1", "hydra.sweep.dir=sweep")
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+
+
+def test_a_sweep_is_run_summarised_and_skipped_when_repeated(tmp_path: Path) -> None:
+    """One bad point, a swept precision, and a value that is no good folder name."""
+    swept = ("-m", "prune.amount=0.2,1.5", "finetune.precision=fp32,bf16", *SWEEP)
+    life = Life(tmp_path, *swept, 'prune.include=["*.layer.0.*.key.weight"]')
+    assert life.wait() == 2, life.errors
+    assert life.errors.count("pruneloop: prune.amount=1.5") == 2
+    folder = tmp_path / "sweep"
+    points = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    assert points == [
+        f"finetune.precision={precision},prune.amount={amount}"
+        for precision in ("bf16", "fp32")
+        for amount in ("0.2", "1.5")
+    ]
+    assert {"sweep.csv", "sweep.html", "sweep.png"} < {path.name for path in folder.iterdir()}
+    assert "4 points, 2 done" in life.output
+    before = records(folder / points[0])
+    life = Life(tmp_path, *swept, 'prune.include=["*.layer.0.*.key.weight"]')
+    assert life.wait() == 2
+    assert life.output.count("this run is finished already") == 2
+    assert records(folder / points[0]) == before  # seconds too: nothing ran again
+
+
+def test_a_stopped_sweep_goes_on(tmp_path: Path) -> None:
+    """A signal stops the whole sweep, not only its point; the same command resumes it."""
+    swept = ("-m", "seed=0,1", *SWEEP, "finetune.dense_epochs=60", "finetune.batch_size=8")
+    life = Life(tmp_path, *swept)
+    first, second = tmp_path / "sweep/seed=0", tmp_path / "sweep/seed=1"
+    while not (first / "run.json").exists() and not life.over():
+        pass
+    life.signal(signal.SIGTERM)
+    assert life.wait() == 75, life.errors
+    assert not second.exists()
+    life = Life(tmp_path, *swept)
+    assert life.wait() == 0, life.errors
+    assert [len(records(folder)) for folder in (first, second)] == [2, 2]
+
+
+def test_point_names_are_flat(tmp_path: Path) -> None:
+    names = ("a/b", "c/d")
+    life = Life(tmp_path, "-m", f"model.name={','.join(names)}", *SWEEP, "model=pretrained")
+    assert life.wait() == 2  # the tiny model's keys are none of a pretrained one
+    life = Life(
+        tmp_path,
+        *("-m", "model=pretrained", f"model.name={','.join(names)}", "data.train_rows=240,250"),
+        *("hydra.sweep.dir=sweep", "device=cpu"),
+    )
+    assert life.wait() == 5, life.errors
+    folders = [path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]
+    assert len(folders) == 4 and all((path / "STATUS.json").exists() for path in folders)
+    statuses = [json.loads((path / "STATUS.json").read_text()) for path in folders]
+    assert {(status["state"], status["exit_code"]) for status in statuses} == {("failed", 5)}
+
+
+def test_an_impossible_value_stops_a_sweep_before_it_starts(
+    command: Command, tmp_path: Path
+) -> None:
+    result = command("-m", "prune.amount=0.2,abc", *SWEEP)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1 and "abc" in result.stderr
+    assert not list(tmp_path.glob("sweep/*/"))
