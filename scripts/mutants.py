@@ -34,9 +34,9 @@ MUTANTS = (
     Mutant(
         "masks made permanent each round",
         "src/pruneloop/rounds.py",
-        "        before, kept = self.masks, method.units(self.masks)\n",
+        "        before, kept = self.masks, sum(method.units(self.masks))\n",
         "        self.masks = Masks.dense(self.masks)\n"
-        "        before, kept = self.masks, method.units(self.masks)\n",
+        "        before, kept = self.masks, sum(method.units(self.masks))\n",
         ("tests/test_pipeline.py",),
     ),
     Mutant(
@@ -101,6 +101,11 @@ def main() -> None:
     unnoticed = 0
     with tempfile.TemporaryDirectory() as place:
         tree = copy_of_the_tree(Path(place))
+        # A test that is red anyway would notice everything.
+        sound_tests = tuple(dict.fromkeys(test for mutant in MUTANTS for test in mutant.tests))
+        result = run_tests(tree, sound_tests)
+        if result.returncode != 0:
+            sys.exit(f"the tests are red without any mutant:\n{result.stdout[-2000:]}")
         for mutant in MUTANTS:
             path = tree / mutant.file
             sound = path.read_text(encoding="utf-8")

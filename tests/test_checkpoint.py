@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import platform
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import torch
 import xxhash
 
+from pruneloop import checkpoint
 from pruneloop.checkpoint import (
     StateFolder,
     differences,
@@ -19,6 +22,7 @@ from pruneloop.checkpoint import (
     restore_random_state,
     save_tensors,
 )
+from pruneloop.durable import seal_folder
 from pruneloop.errors import CheckpointError, EnvironmentFault
 
 TENSORS = {"w": torch.arange(6.0).view(2, 3), "mask": torch.tensor([True, False])}
@@ -101,6 +105,81 @@ def test_damage_everywhere_is_never_a_fresh_start(states: StateFolder) -> None:
         states.load()
 
 
+def test_a_damaged_state_does_not_push_out_a_good_one(states: StateFolder) -> None:
+    good = save(states, 0)
+    one_bit(save(states, 1) / "model.safetensors")
+    assert states.load() is not None
+    newest = save(states, 2)
+    assert states.names() == [newest, good]
+    one_bit(newest / "model.safetensors")
+    saved = states.load()
+    assert saved is not None and saved.position == {"step": 0}
+
+
+@pytest.mark.parametrize("manifest", ["[]", "{}", "null", '{"model.safetensors": 1}', '"x"'])
+def test_an_ill_formed_manifest_is_damage(states: StateFolder, manifest: str, caplog) -> None:
+    folder = save(states, 0)
+    (folder / "manifest.json").write_text(manifest)
+    if manifest == "{}":  # vouches for nothing: not even for the position
+        (folder / "position.json").unlink()
+    with pytest.raises(CheckpointError, match="none of the 1"):
+        states.load()
+
+
+def test_a_forged_manifest_around_a_broken_file_is_damage(states: StateFolder) -> None:
+    folder = save(states, 0)
+    (folder / "model.safetensors").write_bytes(b"not a tensor")
+    (folder / "manifest.json").unlink()
+    seal_folder(folder)
+    with pytest.raises(CheckpointError, match="none of the 1"):
+        states.load()
+
+
+def save_and_die(states: StateFolder, count: int) -> bool:
+    """Save in a process of its own that dies right before the count-th step of the recipe."""
+    child = os.fork()
+    if child == 0:
+        calls = 0
+
+        def deadly(real):
+            def call(*args, **options):
+                nonlocal calls
+                calls += 1
+                if calls == count:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*args, **options)
+
+            return call
+
+        checkpoint.save_file = deadly(checkpoint.save_file)
+        Path.write_text = deadly(Path.write_text)
+        os.fsync, os.rename = deadly(os.fsync), deadly(os.rename)
+        shutil.rmtree = deadly(shutil.rmtree)
+        save(states, 9)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_kill_at_every_step_leaves_the_old_state_or_the_new_one(states: StateFolder) -> None:
+    seen = []
+    for count in range(1, 100):
+        shutil.rmtree(states.path)
+        states.path.mkdir()
+        for step in range(2):
+            save(states, step)
+        killed = save_and_die(states, count)
+        saved = states.load()
+        assert saved is not None
+        seen.append(saved.position["step"])
+        save(states, 10)  # and what a kill left behind is in nobody's way
+        assert not list(states.path.glob(".*")) and len(states.names()) == 2
+        if not killed:
+            break
+    assert 10 < len(seen) < 99 and seen == sorted(seen) and set(seen) == {1, 9}
+
+
 def test_an_unfinished_write_is_not_seen(states: StateFolder) -> None:
     save(states, 0)
     states.begin()
@@ -181,7 +260,10 @@ def test_a_held_folder_names_its_holder(states: StateFolder) -> None:
     )
     with holder:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-        with pytest.raises(EnvironmentFault, match=f"pid {holder.pid} on"), states.locked():
+        with (
+            pytest.raises(EnvironmentFault, match=f"pid {holder.pid} on {platform.node()}"),
+            states.locked(),
+        ):
             pass
         holder.kill()
     with states.locked():  # the lock died with its process

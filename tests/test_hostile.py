@@ -131,3 +131,27 @@ class _Environment:
 
     def __call__(self) -> None:
         os.environ.update(self._variables)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "+hydra.callbacks.x._target_=pathlib.Path.touch",
+        "+hydra.callbacks={x:{_target_:pathlib.Path.touch}}",
+        "hydra.launcher._target_=pathlib.Path.touch",
+        "++hydra.sweeper={_target_:pathlib.Path.touch}",
+        "hydra={callbacks:{x:{_target_:pathlib.Path.touch}}}",
+        "hydra.job_logging.handlers.console.class=pathlib.Path",
+        "hydra.output_subdir=../../evil",
+        "~hydra.callbacks",
+        "hydra.sweep.subdir=../../evil",
+        "hydra.sweep.subdir=/evil",
+    ],
+)
+def test_no_override_names_code_or_leaves_the_folder(tmp_path: Path, override: str) -> None:
+    (tmp_path / "here").mkdir()
+    life = Life(tmp_path / "here", *SMALL, override)
+    assert life.wait() == 2, life.errors
+    (line,) = life.errors.splitlines()
+    assert override.lstrip("+~").split("=")[0] in line
+    assert {path.name for path in (tmp_path / "here").iterdir()} == {"stdout.txt", "stderr.txt"}

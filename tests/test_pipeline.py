@@ -43,9 +43,12 @@ def test_the_run_folder_is_complete(finished: Path) -> None:
         "accuracy_vs_sparsity.png",
         "checkpoint",
         "layers.csv",
+        "predictions.csv",
+        "report.html",
         "rounds.csv",
         "rounds.jsonl",
         "run.json",
+        "sparsity_by_layer.png",
         "state",
     }
 
@@ -64,6 +67,20 @@ def test_records_agree_with_each_other(finished: Path) -> None:
         assert sum(int(layer["size"]) for layer in mine) == r["prunable"]
     assert rounds[0]["shock_accuracy"] is None and rounds[1]["shock_accuracy"] is not None
     assert rounds[2]["sparsity"] == rounds[2]["zeros"] / rounds[2]["prunable"]
+
+
+def test_predictions_agree_with_the_scores(finished: Path) -> None:
+    rows = list(csv.DictReader((finished / "predictions.csv").read_text().splitlines()))
+    rounds = read_rounds(finished)
+    assert len(rows) == 60 and all(row["text"] for row in rows)
+    for side, record in (("dense", rounds[0]), ("pruned", rounds[-1])):
+        right = sum(row[side] == row["label"] for row in rows)
+        assert right / 60 == record["test_accuracy"]
+    model = AutoModelForSequenceClassification.from_pretrained(finished / "checkpoint")
+    tokenizer = AutoTokenizer.from_pretrained(finished / "checkpoint")
+    classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
+    said = [answer["label"] for answer in classify([row["text"] for row in rows])]
+    assert said == [row["pruned"] for row in rows]
 
 
 def test_the_checkpoint_loads_in_plain_transformers(finished: Path) -> None:

@@ -7,7 +7,6 @@ ones go only after that. Loading trusts nothing that the manifest does not vouch
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -19,24 +18,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pruneloop.durable import flush_file, fresh_folder, publish_folder, remove_folder
+from pruneloop.durable import (
+    check_folder,
+    fresh_folder,
+    publish_folder,
+    remove_folder,
+    seal_folder,
+)
 from pruneloop.errors import CheckpointError, EnvironmentFault
 
 log = logging.getLogger(__name__)
 
-_MANIFEST = "manifest.json"
 _POSITION = "position.json"
 _KEPT = 2
 
 
 @dataclass(frozen=True)
 class SavedState:
-    """A state read back: where the run was, and the tensors by file name."""
+    """A state read back: its name, where the run was, and the tensors by file name."""
 
+    name: str
     position: dict[str, Any]
     tensors: dict[str, dict[str, Tensor]]
 
@@ -46,6 +51,7 @@ class StateFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._damaged: list[Path] = []
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -89,16 +95,16 @@ class StateFolder:
         """Make what was written the newest state, then drop old ones."""
         folder = self.writing
         (folder / _POSITION).write_text(json.dumps(position), encoding="utf-8")
-        files = sorted(folder.iterdir())
-        manifest = {path.name: _flush_and_hash(path) for path in files}
-        (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        flush_file(folder / _MANIFEST)
+        seal_folder(folder)
         newest = self.names()
         number = int(newest[0].name.removeprefix("state-")) + 1 if newest else 0
         target = self.path / f"state-{number:08d}"
         publish_folder(folder, target)
-        for old in self.names()[_KEPT:]:
+        # A damaged one is nothing to fall back to, and must not push out what is.
+        whole = [path for path in self.names() if path not in self._damaged]
+        for old in (*whole[_KEPT:], *self._damaged):
             remove_folder(old)
+        self._damaged.clear()
         return target
 
     def load(self) -> SavedState | None:
@@ -111,9 +117,9 @@ class StateFolder:
         for folder in names:
             try:
                 return _read(folder)
-            except (OSError, ValueError, KeyError, CheckpointError) as error:
-                reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-                log.warning(f"warning: skipping the saved state {folder.name} ({reason})")
+            except CheckpointError as error:
+                log.warning(f"warning: skipping the saved state {folder.name} ({error})")
+                self._damaged.append(folder)
         if names:
             raise CheckpointError(
                 f"{self.path}: none of the {len(names)} saved states is whole; start over in "
@@ -142,32 +148,20 @@ def restore_random_state(state: Mapping[str, Tensor], device: torch.device) -> N
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
-def _flush_and_hash(path: Path) -> str:
-    flush_file(path)
-    return _hash(path)
-
-
-def _hash(path: Path) -> str:
-    # Against damage, not forgery: ten times as fast as SHA-256, which would take as long
-    # as the writing itself where the processor has no instruction for it.
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
-
-
 def _read(folder: Path) -> SavedState:
-    manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    for name, expected in manifest.items():
-        if Path(name).name != name:
-            raise CheckpointError(f"{name!r} is outside the folder")
-        if _hash(folder / name) != expected:
-            raise CheckpointError(f"{name} is damaged")
-    tensors = {
-        name.removesuffix(".safetensors"): load_file(folder / name)
-        for name in manifest
-        if name.endswith(".safetensors")
-    }
-    position = json.loads((folder / _POSITION).read_text(encoding="utf-8"))
-    return SavedState(position, tensors)
+    names = check_folder(folder)
+    if _POSITION not in names:
+        raise CheckpointError(f"{_POSITION} is missing")
+    try:
+        tensors = {
+            name.removesuffix(".safetensors"): load_file(folder / name)
+            for name in names
+            if name.endswith(".safetensors")
+        }
+        position = json.loads((folder / _POSITION).read_text(encoding="utf-8"))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{type(error).__name__}: {error}") from error
+    return SavedState(folder.name, position, tensors)
 
 
 def differences(

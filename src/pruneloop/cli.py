@@ -6,9 +6,11 @@ HYDRA_FULL_ERROR=1 shows the traceback instead.
 
 import atexit
 import difflib
+import logging
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -26,7 +28,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pruneloop.config import Config, known_keys, register_schema
-from pruneloop.errors import ConfigError, EnvironmentFault, PruneloopError
+from pruneloop.errors import ConfigError, EnvironmentFault, Preempted, PruneloopError
 from pruneloop.records import RoundRecord, RunFolder
 
 _INTERRUPTED = 130
@@ -40,23 +42,19 @@ def main() -> None:
     # Threads that wait by spinning slow small models tenfold where cores are shared.
     # Read when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback
     rank = int(os.environ.get("RANK", "0"))
-    if rank > 0:
-        # One run folder for all processes: only rank 0 has Hydra make one that is kept.
-        unused = tempfile.mkdtemp()
-        atexit.register(shutil.rmtree, unused, ignore_errors=True)
-        sys.argv += [f"hydra.run.dir={unused}", f"hydra.sweep.dir={unused}"]
-        sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=stdout"]
-        sys.argv += ["hydra/hydra_logging=none"]
     codes: list[int] = []
 
-    def report(error: Exception) -> None:
+    def report(error: BaseException) -> None:
         known = None if full_error else _explain(error)
         if known is None:
             raise error
         if rank == 0:
             print(f"pruneloop: {known}", file=sys.stderr)
-        else:
+        elif isinstance(known, EnvironmentFault):  # it may be this machine's alone
+            print(f"pruneloop (process {rank}): {known}", file=sys.stderr)
+        if rank > 0:
             time.sleep(2)  # torchrun kills rank 0 when we end: let it speak first
         codes.append(known.exit_code)
 
@@ -64,6 +62,9 @@ def main() -> None:
         # Caught here, inside the job, so that a sweep goes on with its next point.
         try:
             return _execute(composed)
+        except Preempted:
+            _requeue()
+            raise
         except Exception as error:
             if rank == 0:
                 _note_failure(error)
@@ -72,16 +73,58 @@ def main() -> None:
 
     register_schema()
     try:
+        _refuse_code(sys.argv[1:])
+        if rank > 0:
+            _share_the_first_folder()
         hydra.main(version_base="1.3", config_path=_conf_folder(), config_name="config")(execute)()
     except KeyboardInterrupt:
         codes.append(_INTERRUPTED)
-    except Exception as error:
+    except (Exception, Preempted) as error:
         report(error)
     try:
         codes += [_summarise(folder) for folder in SweepFolder.seen if rank == 0]
     except Exception as error:
         report(error)
     sys.exit(max(codes, default=0))
+
+
+# What of Hydra's own settings the command line may change. The others can name Python
+# objects to call, or folders outside the run's.
+_HYDRA_KEYS = re.compile(
+    r"hydra\.(run\.dir|sweep\.(dir|subdir)|mode|verbose|job\.name|launcher\..+|sweeper\..+)"
+)
+
+
+def _refuse_code(arguments: list[str]) -> None:
+    """Let no override make Hydra call something, or leave the run or sweep folder.
+
+    Raises:
+        ConfigError: one would.
+    """
+    for argument in arguments:
+        key, _, value = argument.lstrip("+~").partition("=")
+        if not re.match(r"hydra\b(?!/)", key):
+            continue
+        if not _HYDRA_KEYS.fullmatch(key) or "_target_" in argument:
+            raise ConfigError(f"{key}: cannot be set here; a configuration never names code to run")
+        if key == "hydra.sweep.subdir" and (".." in value or value.startswith("/")):
+            raise ConfigError(f"{argument}: must stay inside hydra.sweep.dir")
+
+
+def _share_the_first_folder() -> None:
+    """Have one run folder for all processes: only rank 0 has Hydra make one that is kept."""
+    unused = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, unused, ignore_errors=True)
+    sys.argv += [f"hydra.run.dir={unused}", f"hydra.sweep.dir={unused}"]
+    sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=stdout"]
+    sys.argv += ["hydra/hydra_logging=none"]
+
+
+def _requeue() -> None:
+    """In a job of submitit's, have it put the job back into the queue: its own signal does."""
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        name = os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")
+        signal.raise_signal(signal.Signals[f"SIG{name}"])
 
 
 class SweepFolder(Callback):
@@ -105,6 +148,8 @@ def _summarise(folder: Path) -> int:
     """Write and print a sweep's summary; return the largest exit code of its points."""
     from pruneloop.report.sweep import read_sweep, write_sweep
 
+    if not any(folder.glob("*/.hydra")):
+        return 0  # it ended before its first point
     sweep = read_sweep(folder)
     print(write_sweep(sweep))
     return sweep.exit_code
@@ -166,9 +211,9 @@ def _added_key(composed: DictConfig) -> str:
     raise AssertionError("every key is known")
 
 
-def _explain(error: Exception) -> PruneloopError | None:
+def _explain(error: BaseException) -> PruneloopError | Preempted | None:
     """Turn an exception into one of ours, with a message of one line; None for a bug."""
-    if isinstance(error, PruneloopError):
+    if isinstance(error, (PruneloopError, Preempted)):
         return error
     if isinstance(error, MissingMandatoryValue):
         found = re.search(r"full_key: (\S+)", str(error))

@@ -1,14 +1,19 @@
 """Files and folders that are either wholly there or not there at all, also after a crash."""
 
 import contextlib
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import xxhash
 from safetensors import SafetensorError
 
-from pruneloop.errors import EnvironmentFault
+from pruneloop.errors import CheckpointError, EnvironmentFault
+
+_MANIFEST = "manifest.json"
 
 # Room for the small files, and for what a file system needs beside the bytes themselves.
 _SPARE_BYTES = 16 << 20
@@ -50,8 +55,45 @@ def fresh_folder(path: Path) -> Path:
     return path
 
 
+def seal_folder(folder: Path) -> None:
+    """Flush and hash every file of a folder; write the hashes into its manifest, last."""
+    hashes = {}
+    for path in sorted(folder.iterdir()):
+        flush_file(path)
+        hashes[path.name] = _hash(path)
+    (folder / _MANIFEST).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
+    flush_file(folder / _MANIFEST)
+
+
+def check_folder(folder: Path) -> list[str]:
+    """Return the names of the files that the manifest vouches for.
+
+    Raises:
+        CheckpointError: there is no manifest, or a file is not as it says.
+    """
+    try:
+        hashes = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        if not isinstance(hashes, dict):
+            raise CheckpointError(f"{_MANIFEST} is no list of files")
+        for name, expected in hashes.items():
+            if Path(name).name != name:
+                raise CheckpointError(f"{name!r} is outside the folder")
+            if _hash(folder / name) != expected:
+                raise CheckpointError(f"{name} is damaged")
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{type(error).__name__}: {error}") from error
+    return list(hashes)
+
+
+def _hash(path: Path) -> str:
+    # Against damage, not forgery: ten times as fast as SHA-256, which would take as long
+    # as the writing itself where the processor has no instruction for it.
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+
+
 def publish_folder(temporary: Path, target: Path) -> None:
-    """Give a folder whose files are flushed its name, in place of what had it before.
+    """Give a sealed folder its name, in place of what had it before.
 
     Both must be on one file system. The old folder goes only when the new one is there.
     """

@@ -31,13 +31,21 @@ class EnvironmentFault(PruneloopError):
     exit_code = 5
 
 
+class PeerLost(EnvironmentFault):
+    """Another process of the run has ended, and says itself why."""
+
+
 class InvariantError(PruneloopError):
     """A number that must hold does not: a NaN, a wrong count, unequal masks."""
 
     exit_code = 6
 
 
-class Preempted(PruneloopError):
-    """A signal asked the run to stop; its state is saved and it can go on."""
+class Preempted(BaseException):
+    """A signal asked the run to stop; its state is saved and it can go on.
+
+    No Exception, as KeyboardInterrupt is none: what a library or a sweep does about
+    failures must not swallow it.
+    """
 
     exit_code = 75

@@ -11,7 +11,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from pruneloop.durable import flush_file, fresh_folder, publish_folder, saving
+from pruneloop.durable import fresh_folder, publish_folder, saving, seal_folder
 from pruneloop.errors import InvariantError
 from pruneloop.pruning import Masks
 
@@ -41,8 +41,7 @@ def export(
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         _verify(model, tokenizer, masks, temporary, texts)
-        for path in temporary.iterdir():
-            flush_file(path)
+        seal_folder(temporary)
         publish_folder(temporary, target)
 
 

@@ -16,14 +16,15 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pruneloop.checkpoint import SavedState, StateFolder, differences
 from pruneloop.config import Config, FinetuneConfig
 from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding, shortest_first
 from pruneloop.data.splits import Splits
-from pruneloop.errors import CheckpointError, EnvironmentFault, Preempted
+from pruneloop.durable import check_folder
+from pruneloop.errors import CheckpointError, EnvironmentFault, PeerLost, Preempted
 from pruneloop.evaluation import ClassificationScores
 from pruneloop.export import export
 from pruneloop.model.build import Classifier, build
@@ -63,7 +64,7 @@ def run(config: Config, path: Path) -> list[RoundRecord]:
     try:
         with (
             states.locked() if main else nullcontext(),
-            _status(folder) if main else nullcontext(),
+            _status(folder, main),
             stop_requests() as stop_requested,
             logging_redirect_tqdm(),
         ):
@@ -73,8 +74,10 @@ def run(config: Config, path: Path) -> list[RoundRecord]:
 
 
 @contextmanager
-def _status(folder: RunFolder) -> Iterator[None]:
+def _status(folder: RunFolder, main: bool) -> Iterator[None]:
     """Say in STATUS.json how the run ended, whatever happens but a kill.
+
+    A process other than the `main` one says only what the machine refused to it alone.
 
     Raises:
         EnvironmentFault: the GPU's memory is full, or the system refused something.
@@ -92,9 +95,19 @@ def _status(folder: RunFolder) -> Iterator[None]:
             state, code = "interrupted", 130
         message = f"{type(error).__name__}: {error}".rstrip(": ")
         with suppress(OSError):  # a full disk must not hide what went wrong
-            folder.write_status(state, message=message, exit_code=code)
+            if _may_write(folder.read_status().get("state"), main, error):
+                folder.write_status(state, message=message, exit_code=code)
         raise
-    folder.write_status("done")
+    if main:
+        folder.write_status("done")
+
+
+def _may_write(state: str | None, main: bool, error: BaseException) -> bool:
+    """Whether an error is to replace the state that STATUS.json has."""
+    if isinstance(error, PeerLost):
+        return main and state != "failed"  # the other process has said why
+    # A finished run stays finished if it is only refused to go on.
+    return (main or isinstance(error, EnvironmentFault)) and state != "done"
 
 
 @contextmanager
@@ -104,9 +117,14 @@ def _machine_faults() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise EnvironmentFault(
-            "the GPU's memory is full; halve finetune.batch_size and double "
-            "finetune.accumulation, which keeps the global batch"
+            "the GPU's memory is full; in a new hydra.run.dir, halve finetune.batch_size and "
+            "double finetune.accumulation, which keeps the global batch"
         ) from error
+    except RuntimeError as error:
+        lost = isinstance(error, torch.distributed.DistError) or "closed by peer" in str(error)
+        if not torch.distributed.is_initialized() or not lost:
+            raise
+        raise PeerLost("another process of this run has ended; see what it says") from error
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         raise EnvironmentFault(f"{place}{error.strerror or error}") from error
@@ -141,14 +159,12 @@ def _run_rounds(
         evaluation_loader(data.test.rows, collator, 4 * size),
     )
     masks = Masks({name: mask.to(accelerator.device) for name, mask in masks.items()})
-    finished = saved is not None and saved.position["at"]["round"] > config.rounds
-    finished = finished and folder.is_done()
+    finished = saved is not None and _is_finished(saved, folder, config.rounds)
     if saved is not None:
-        at = saved.position["at"]["round"]
         log.info(
             f"{folder.path}: this run is finished already"
             if finished
-            else f"going on in {folder.path} from round {at}"
+            else f"going on in {folder.path} from round {saved.position['at']['round']}"
         )
     if accelerator.is_main_process:
         if not finished:
@@ -239,9 +255,15 @@ def _find_saved(
     """Return the state to go on from, if the folder has one of this very run.
 
     Raises:
-        CheckpointError: it has one of another run, a damaged one, or records without one.
+        CheckpointError: it has one of another run, a damaged one, or records without one;
+            or the processes see different ones.
     """
     saved = states.load()
+    if len(set(gather_object([saved.name if saved else "none"]))) > 1:
+        raise CheckpointError(
+            f"{folder.path}: the processes read different saved states; the folder must be "
+            "one that all machines share"
+        )
     if saved is None:
         if folder.rounds_jsonl.exists():
             raise CheckpointError(
@@ -254,13 +276,31 @@ def _find_saved(
         # More rounds at a fixed amount leave the earlier ones as they were.
         return key == "rounds" and now > was and config.prune.target_sparsity is None
 
-    changed = differences(saved.position["identity"], identity, may_change)
+    try:
+        changed = differences(saved.position["identity"], identity, may_change)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{states.path / saved.name}: is not what this version of pruneloop writes; use "
+            "another hydra.run.dir"
+        ) from error
     if changed:
         raise CheckpointError(
             f"{folder.path}: holds a run with other settings: {'; '.join(changed)}; repeat "
             "its settings, or use another hydra.run.dir"
         )
     return saved
+
+
+def _is_finished(saved: SavedState, folder: RunFolder, rounds: int) -> bool:
+    """Whether all is done, and the exported checkpoint is still there and whole."""
+    if saved.position["at"]["round"] <= rounds or not folder.is_done():
+        return False
+    try:
+        check_folder(folder.checkpoint)
+    except CheckpointError as error:
+        log.warning(f"warning: {folder.checkpoint} is written anew ({error})")
+        return False
+    return True
 
 
 # -- words -----------------------------------------------------------------------------

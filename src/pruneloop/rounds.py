@@ -26,7 +26,7 @@ from pruneloop.checkpoint import (
 )
 from pruneloop.data.batches import TrainingBatches
 from pruneloop.durable import saving
-from pruneloop.errors import InvariantError, Preempted
+from pruneloop.errors import CheckpointError, InvariantError, Preempted
 from pruneloop.evaluation import ClassificationScores, Scores, evaluate_model
 from pruneloop.pruning import Masks, Method, kind_of
 from pruneloop.records import LayerRecord, RoundRecord, RunFolder
@@ -77,7 +77,7 @@ class Position:
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn SIGTERM and SIGUSR1 into a flag; yield the function that reads it.
+    """Turn SIGTERM, SIGUSR1 and SIGUSR2 into a flag; yield the function that reads it.
 
     Until it is read for the first time there is nothing to save: a signal then raises
     `Preempted` at once. Once one has come, later ones change nothing, so that they
@@ -103,13 +103,15 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # only the main thread can receive signals
         return
-    kinds = (signal.SIGTERM, signal.SIGUSR1)
+    # SIGUSR2 is how submitit says that the time is up.
+    kinds = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
     previous = [signal.signal(kind, request) for kind in kinds]
     try:
         yield was_requested
     finally:
-        if not requested:
-            for kind, handler in zip(kinds, previous, strict=True):
+        for kind, handler in zip(kinds, previous, strict=True):
+            # A launcher's own handlers come back in any case.
+            if not requested or callable(handler):
                 signal.signal(kind, handler)
 
 
@@ -119,7 +121,10 @@ class Rounds:
     def __init__(self, setting: Setting, masks: Masks, stop_requested: Callable[[], bool]) -> None:
         self._set = setting
         self._stop_requested = stop_requested
-        self.masks = masks
+        self.masks = self._first_masks = masks
+        # Agreeing on a signal must not wait for a GPU: a group of its own on the CPUs.
+        many = setting.accelerator.num_processes > 1
+        self._agreement = torch.distributed.new_group(backend="gloo") if many else None
         self.records: list[RoundRecord] = []
         self.layers: list[LayerRecord] = []
         self.predictions: dict[str, torch.Tensor] = {}
@@ -132,19 +137,32 @@ class Rounds:
         self._last_save = time.monotonic()
 
     def resume(self, saved: SavedState) -> None:
-        """Take over a saved state."""
-        position = saved.position
-        self._at = Position(**position["at"])
-        self.records = [RoundRecord(**record) for record in position["records"]]
-        self.layers = [LayerRecord(**record) for record in position["layers"]]
-        device = self._set.accelerator.device
-        with torch.no_grad():
-            for name, value in _kept_tensors(self._set.plain).items():
-                value.copy_(saved.tensors["model"][name])
-        self.masks = Masks({n: m.to(device) for n, m in saved.tensors["masks"].items()})
-        self.predictions = saved.tensors.get("predictions", {})
-        self._saved_training = saved.tensors.get("training")
-        self._saved_random = saved.tensors[f"random-{self._set.accelerator.process_index}"]
+        """Take over a saved state.
+
+        Raises:
+            CheckpointError: it lacks something, or was written by another version.
+        """
+        position, device = saved.position, self._set.accelerator.device
+        rank = self._set.accelerator.process_index
+        try:
+            self._at = Position(**position["at"])
+            self.records = [RoundRecord(**record) for record in position["records"]]
+            self.layers = [LayerRecord(**record) for record in position["layers"]]
+            with torch.no_grad():
+                for name, value in _kept_tensors(self._set.plain).items():
+                    value.copy_(saved.tensors["model"][name])
+            # In the order of the scope, which files do not keep and methods depend on.
+            masks = saved.tensors["masks"]
+            self.masks = Masks({name: masks[name].to(device) for name in self._first_masks})
+            self.predictions = saved.tensors.get("predictions", {})
+            self._saved_training = saved.tensors.get("training")
+            self._saved_random = saved.tensors[f"random-{rank}"]
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{self._set.states.path / saved.name}: is not what this version of pruneloop "
+                f"writes ({type(error).__name__}: {error}); use another hydra.run.dir"
+            ) from error
+        self._check_plan(self._at.round if self._at.pruned else self._at.round - 1)
 
     def run(self) -> None:
         """Go on to the end of the last round.
@@ -188,16 +206,29 @@ class Rounds:
 
     def _prune(self, number: int) -> None:
         method, drops = self._set.method(number), self._set.drops[number - 1]
-        before, kept = self.masks, method.units(self.masks)
+        before, kept = self.masks, sum(method.units(self.masks))
         self.masks = method.prune(self._set.weights, before, drops)
         self.masks.zero_weights(self._set.weights)
         self.masks.check(self._set.weights, before)
-        if method.units(self.masks) != [n - lost for n, lost in zip(kept, drops, strict=True)]:
-            raise InvariantError("the prune did not take exactly the planned number")
+        self._check_plan(number)
         if len(set(gather_object([self.masks.digest()]))) != 1:
             raise InvariantError("the processes pruned different weights")
-        self._at = replace(self._at, pruned=True, amount=sum(drops) / max(sum(kept), 1))
+        self._at = replace(self._at, pruned=True, amount=sum(drops) / max(kept, 1))
         self._look()
+
+    def _check_plan(self, number: int) -> None:
+        """Make sure that exactly what rounds 1 to `number` take is gone, in every group.
+
+        Raises:
+            InvariantError: more or less is gone.
+        """
+        if number < 1:
+            return
+        units = self._set.method(1).units
+        gone = [sum(drops) for drops in zip(*self._set.drops[:number], strict=True)]
+        left = [n - lost for n, lost in zip(units(self._first_masks), gone, strict=True)]
+        if units(self.masks) != left:
+            raise InvariantError(f"the masks are not what {number} planned rounds leave")
 
     def _train(self, number: int) -> tuple[float, int]:
         """Fine-tune under a progress bar; return the mean training loss and the steps."""
@@ -222,12 +253,10 @@ class Rounds:
                 bar.update()
                 if progress.loss is not None:
                     bar.set_postfix(loss=f"{progress.loss:.4f}", refresh=False)
-                # Agreeing on a signal waits for the GPU: only where the loss was looked at.
                 every = self._set.every_steps
                 if every is not None and progress.step % every == 0:
                     self._save()
-                if progress.loss is not None or accelerator.num_processes == 1:
-                    self._look(training=True)
+                self._look(training=True)
         return tuning.mean_loss, tuning.steps
 
     def _record(self, number: int, train_loss: float, steps: int) -> None:
@@ -310,10 +339,10 @@ class Rounds:
 
     def _agree(self, *flags: bool) -> tuple[bool, ...]:
         """Return flags that are set on any process."""
-        if self._set.accelerator.num_processes == 1:
+        if self._agreement is None:
             return flags
-        shared = torch.tensor(flags, dtype=torch.int32, device=self._set.accelerator.device)
-        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+        shared = torch.tensor(flags, dtype=torch.int32)
+        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX, self._agreement)
         return tuple(bool(flag) for flag in shared.tolist())
 
     def _save(self) -> None:
