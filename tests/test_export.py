@@ -74,7 +74,7 @@ def test_plain_transformers_loads_it(
     tmp_path: Path,
 ) -> None:
     target = tmp_path / "checkpoint"
-    export(model, tokenizer, masks, target, TEXTS[:20])
+    export(model, tokenizer, masks, target, TEXTS[:20], "# card\n")
     reloaded = AutoModelForSequenceClassification.from_pretrained(target)
     words = AutoTokenizer.from_pretrained(target)
     assert reloaded.state_dict().keys() == model.state_dict().keys()
@@ -94,7 +94,7 @@ def test_the_zeros_are_positive_and_where_the_masks_say(
     masks: Masks,
     tmp_path: Path,
 ) -> None:
-    export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:20])
+    export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:20], "# card\n")
     saved = load_file(tmp_path / "checkpoint/model.safetensors")
     assert masks.zeros > 500
     for name, mask in masks.items():
@@ -109,7 +109,7 @@ def test_files_have_the_mode_of_the_umask(
     tmp_path: Path,
     umask: int,
 ) -> None:
-    export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5])
+    export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5], "# card\n")
     files = list((tmp_path / "checkpoint").iterdir())
     assert {path.name for path in files} >= {"model.safetensors", "config.json", "tokenizer.json"}
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o666 & ~umask}
@@ -125,7 +125,7 @@ def test_a_second_export_takes_the_place_of_the_first(
     target = tmp_path / "checkpoint"
     target.mkdir()
     (target / "old.txt").touch()
-    export(model, tokenizer, masks, target, TEXTS[:5])
+    export(model, tokenizer, masks, target, TEXTS[:5], "# card\n")
     assert not (target / "old.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
@@ -140,7 +140,7 @@ def test_live_torch_masks_do_not_pass(
     query = model.bert.encoder.layer[0].attention.self.query
     prune.l1_unstructured(query, "weight", amount=0.5)
     with pytest.raises(InvariantError, match=r"missing_keys: .*query\.weight"):
-        export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5])
+        export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5], "# card\n")
     assert not (tmp_path / "checkpoint").exists()
 
 
@@ -181,7 +181,7 @@ def test_a_weight_that_was_saved_wrongly_is_found(
 
     monkeypatch.setattr(BertForSequenceClassification, "save_pretrained", save_wrongly)
     with pytest.raises(InvariantError, match=message):
-        export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:20])
+        export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:20], "# card\n")
     assert not (tmp_path / "checkpoint").exists()
 
 
@@ -192,12 +192,12 @@ def test_a_failing_export_leaves_the_last_one_alone(
     tmp_path: Path,
 ) -> None:
     target = tmp_path / "checkpoint"
-    export(model, tokenizer, masks, target, TEXTS[:5])
+    export(model, tokenizer, masks, target, TEXTS[:5], "# card\n")
     before = (target / "model.safetensors").read_bytes()
     with torch.no_grad():
         model.get_parameter(QUERY).fill_(1.0)
     with pytest.raises(InvariantError, match="a pruned weight is not zero"):
-        export(model, tokenizer, masks, target, TEXTS[:5])
+        export(model, tokenizer, masks, target, TEXTS[:5], "# card\n")
     assert (target / "model.safetensors").read_bytes() == before
 
 
@@ -211,7 +211,7 @@ def test_a_tokenizer_that_was_saved_wrongly_is_found(
     other = train_wordpiece(["전혀 다른 글"], vocab_size=100, max_length=64)
     monkeypatch.setattr(tokenizer, "save_pretrained", other.save_pretrained)
     with pytest.raises(InvariantError, match="tokenizer gives other ids"):
-        export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5])
+        export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5], "# card\n")
     assert not (tmp_path / "checkpoint").exists()
 
 
@@ -224,5 +224,5 @@ def test_too_little_space_is_said_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 90, 10))
     with pytest.raises(EnvironmentFault, match="needed, 10 free"):
-        export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5])
+        export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5], "# card\n")
     assert not list(tmp_path.iterdir())

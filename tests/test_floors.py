@@ -11,7 +11,8 @@ FLOORS = [
     {"errors"},
     {"durable"},
     {"config", "pruning", "records"},
-    {"data", "model", "training", "evaluation", "checkpoint", "report", "export", "inspection"},
+    {"data", "model", "training", "evaluation", "checkpoint", "tracking", "report", "export"}
+    | {"hub", "inspection"},
     {"planning", "preparation", "rounds"},
     {"pipeline"},
     {"cli"},

@@ -139,7 +139,10 @@ def test_the_curve_tells_its_values() -> None:
 FACTS = {
     "command": "python train.py 'data.path=\"/자료\"'",
     "model": "monologg/kobert",
+    "base_model": "monologg/kobert",
+    "config": {"prune.amount": 0.2},
     "data": {
+        "hub_name": None,
         "name": "/자료/ratings_train.txt",
         "labels": LABELS,
         "rows": {"read": 200, "train": 100},

@@ -9,6 +9,7 @@ import difflib
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -179,8 +180,11 @@ def _execute(composed: DictConfig) -> float | list[float] | None:
     # torch and transformers take seconds to load: only once the configuration is right.
     from pruneloop import pipeline
 
-    records = pipeline.run(config, Path(HydraConfig.get().runtime.output_dir))
-    direction = getattr(HydraConfig.get().sweeper, "direction", None)  # a search has one
+    hydra_config = HydraConfig.get()
+    program = "pruneloop" if Path(sys.argv[0]).name == "pruneloop" else "python train.py"
+    command = shlex.join([*program.split(), *hydra_config.overrides.task])
+    records = pipeline.run(config, Path(hydra_config.runtime.output_dir), command)
+    direction = getattr(hydra_config.sweeper, "direction", None)  # a search has one
     if direction is None:
         return None
     if isinstance(direction, ListConfig):

@@ -24,6 +24,7 @@ Format = Enum("Format", ["auto", "csv", "tsv", "json", "parquet"])
 Quoting = Enum("Quoting", ["minimal", "none"])
 Normalization = Enum("Normalization", ["NFC", "none"])
 Method = Enum("Method", ["global_l1", "layer_l1", "random", "structured_ln"])
+Tracker = Enum("Tracker", ["none", "tensorboard", "mlflow", "trackio", "wandb"])
 Schedule = Enum("Schedule", ["geometric", "cubic", "linear", "oneshot"])
 
 
@@ -337,6 +338,8 @@ class Config:
     rounds: int = MISSING
     seed: int = MISSING
     device: Device = MISSING
+    tracker: Tracker = MISSING
+    push_to_hub: str | None = MISSING
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
     finetune: FinetuneConfig = MISSING

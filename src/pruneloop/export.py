@@ -22,8 +22,9 @@ def export(
     masks: Masks,
     target: Path,
     texts: Sequence[str],
+    card: str,
 ) -> None:
-    """Save model and tokenizer so that plain transformers loads them, and prove it.
+    """Save model, tokenizer and model card so that plain transformers loads them, and prove it.
 
     The folder is written beside `target`, verified there and then renamed, so that
     `target` is complete and verified, or absent.
@@ -40,6 +41,7 @@ def export(
         fresh_folder(temporary)
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
         _verify(model, tokenizer, masks, temporary, texts)
         seal_folder(temporary)
         publish_folder(temporary, target)

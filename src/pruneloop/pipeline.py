@@ -3,8 +3,6 @@
 import logging
 import os
 import platform
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import fields, is_dataclass
@@ -20,13 +18,14 @@ from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pruneloop.checkpoint import SavedState, StateFolder, differences
-from pruneloop.config import Config, FinetuneConfig
+from pruneloop.config import Config, FinetuneConfig, HubData, PretrainedModel
 from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding, shortest_first
 from pruneloop.data.splits import Splits
 from pruneloop.durable import check_folder
 from pruneloop.errors import CheckpointError, EnvironmentFault, PeerLost, Preempted
 from pruneloop.evaluation import ClassificationScores
 from pruneloop.export import export
+from pruneloop.hub import push
 from pruneloop.model.build import Classifier, build
 from pruneloop.planning import method_for, plan_drops, planned_zeros
 from pruneloop.preparation import (
@@ -40,22 +39,27 @@ from pruneloop.preparation import (
 )
 from pruneloop.pruning import Masks, prunable_weights
 from pruneloop.records import PredictionRecord, RoundRecord, RunFolder
+from pruneloop.report.card import model_card
 from pruneloop.report.run import write_report
 from pruneloop.report.table import plan_table
 from pruneloop.rounds import Rounds, Setting, stop_requests
+from pruneloop.tracking import Tracking
 from pruneloop.training import Recipe
 
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, path: Path) -> list[RoundRecord]:
+def run(config: Config, path: Path, command: str) -> list[RoundRecord]:
     """Run all rounds in a folder, or go on where an earlier run stopped in it.
 
     Leaves the records and the permanent, verified checkpoint there; returns the records.
+
+    Args:
+        command: what repeats the run, for the record.
     """
     check_before_loading(config)
     quiet_libraries()
-    accelerator = start_accelerator(config.device, config.finetune.precision)
+    accelerator = start_accelerator(config.device, config.finetune.precision, config.tracker, path)
     folder = RunFolder(Path(broadcast_object_list([str(path)])[0]))
     states = StateFolder(folder.path / "state")
     main = accelerator.is_main_process
@@ -68,7 +72,7 @@ def run(config: Config, path: Path) -> list[RoundRecord]:
             stop_requests() as stop_requested,
             logging_redirect_tqdm(),
         ):
-            return _run_rounds(config, folder, states, accelerator, stop_requested)
+            return _run_rounds(config, command, folder, states, accelerator, stop_requested)
     finally:
         stop_accelerator(accelerator)
 
@@ -132,6 +136,7 @@ def _machine_faults() -> Iterator[None]:
 
 def _run_rounds(
     config: Config,
+    command: str,
     folder: RunFolder,
     states: StateFolder,
     accelerator: Accelerator,
@@ -169,9 +174,13 @@ def _run_rounds(
     if accelerator.is_main_process:
         if not finished:
             folder.write_status("running", pid=os.getpid(), host=platform.node())
-        _announce(config, folder, accelerator, classifier, data, masks, drops)
+        _announce(config, command, folder, accelerator, classifier, data, masks, drops)
+    tracking = Tracking(
+        accelerator, folder.path, _flat(config), _step_of(saved) if saved is not None else 0
+    )
     setting = Setting(
         accelerator=accelerator,
+        tracking=tracking,
         model=model,
         weights=weights,
         batches=TrainingBatches(
@@ -199,15 +208,23 @@ def _run_rounds(
     rounds = Rounds(setting, masks, stop_requested)
     if saved is not None:
         rounds.resume(saved)
-    rounds.run()
+    try:
+        rounds.run()
+    finally:
+        tracking.close()
     if accelerator.is_main_process and not finished:
         plain = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         texts = split.validation["text"][:32]
-        export(plain, classifier.tokenizer, rounds.masks, folder.checkpoint, texts)
+        card = model_card(folder.read_facts(), rounds.records)
+        export(plain, classifier.tokenizer, rounds.masks, folder.checkpoint, texts, card)
         folder.write_predictions(_predictions(split, data, rounds.predictions))
         write_report(folder)
     if accelerator.is_main_process:
         _say_where(folder, rounds.records)
+        if config.push_to_hub is not None:
+            last = rounds.records[-1]
+            message = f"{last.sparsity:.2%} sparse, test accuracy {last.test_accuracy:.4f}"
+            log.info(f"uploaded:   {push(folder.checkpoint, config.push_to_hub, message)}")
     accelerator.wait_for_everyone()
     return rounds.records
 
@@ -242,7 +259,7 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 def _identity(config: Config, accelerator: Accelerator, data: Data) -> dict[str, Any]:
     """Return all that must be equal for a run to go on bit for bit."""
-    free = ("checkpoint.", "search.")
+    free = ("checkpoint.", "search.", "tracker", "push_to_hub")
     flat = {k: v for k, v in _flat(config).items() if not k.startswith(free)}
     facts = {f"rows of {name}": value for name, value in data.facts["fingerprints"].items()}
     flat |= facts | {"device": accelerator.device.type, "processes": accelerator.num_processes}
@@ -291,6 +308,12 @@ def _find_saved(
     return saved
 
 
+def _step_of(saved: SavedState) -> int:
+    """Return how many optimiser steps a saved run has taken, over all rounds."""
+    before = sum(record["steps"] for record in saved.position["records"])
+    return int(before + saved.tensors.get("training", {}).get("step", torch.tensor(0)))
+
+
 def _is_finished(saved: SavedState, folder: RunFolder, rounds: int) -> bool:
     """Whether all is done, and the exported checkpoint is still there and whole."""
     if saved.position["at"]["round"] <= rounds or not folder.is_done():
@@ -308,6 +331,7 @@ def _is_finished(saved: SavedState, folder: RunFolder, rounds: int) -> bool:
 
 def _announce(
     config: Config,
+    command: str,
     folder: RunFolder,
     accelerator: Accelerator,
     classifier: Classifier,
@@ -328,17 +352,21 @@ def _announce(
     if zeros[0]:
         log.info(f"{zeros[0]:,} prunable weights are zero already and stay so")
     log.info(f"plan:\n{plan_table(zeros, masks.prunable)}")
+    name = config.model.name if isinstance(config.model, PretrainedModel) else None
+    hub_data = config.data.name if isinstance(config.data, HubData) else None
     folder.write_facts(
         {
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "model": getattr(config.model, "name", "tiny"),
-            "data": data.facts,
+            "command": command,
+            "model": name or "tiny",
+            "base_model": None if name is None or Path(name).expanduser().exists() else name,
+            "data": data.facts | {"hub_name": hub_data},
             "parameters": parameters,
             "prunable": masks.prunable,
             "planned_zeros": zeros,
             "device": device.type,
             "hardware": hardware,
             "processes": accelerator.num_processes,
+            "config": _flat(config),
             "precision": config.finetune.precision.name,
             "versions": {
                 name: version(name)

@@ -4,6 +4,7 @@ import atexit
 import logging
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -19,11 +20,14 @@ from pruneloop.config import (
     Device,
     Precision,
     PretrainedModel,
+    Tracker,
 )
 from pruneloop.data import sources, splits, tokenising
 from pruneloop.errors import ConfigError, EnvironmentFault
+from pruneloop.hub import check_upload
 from pruneloop.model.build import Classifier, check_name
 from pruneloop.pruning import check_scope
+from pruneloop.tracking import check_tracker
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +60,10 @@ def check_before_loading(config: Config) -> None:
     if precision == Precision.bf16 and gpu and not torch.cuda.is_bf16_supported():
         raise EnvironmentFault("finetune.precision=bf16: this GPU has no bf16; use fp16")
     check_scope(config.prune.scope)
+    if config.tracker != Tracker.none:
+        check_tracker(config.tracker.name)
+    if config.push_to_hub is not None:
+        check_upload(config.push_to_hub)
     if isinstance(config.model, PretrainedModel):
         check_name(config.model.name)
 
@@ -67,9 +75,13 @@ def quiet_libraries() -> None:
         datasets.disable_progress_bars()
 
 
-def start_accelerator(device: Device, precision: Precision) -> Accelerator:
-    """Set up the processes and the device."""
+def start_accelerator(
+    device: Device, precision: Precision, tracker: Tracker, folder: Path
+) -> Accelerator:
+    """Set up the processes, the device, and a tracker that may write into the run folder."""
     accelerator = Accelerator(
+        log_with=None if tracker == Tracker.none else tracker.name,
+        project_dir=folder,
         cpu=device == Device.cpu,
         mixed_precision="no" if precision == Precision.fp32 else precision.name,
     )

@@ -31,6 +31,7 @@ from pruneloop.evaluation import ClassificationScores, Scores, evaluate_model
 from pruneloop.pruning import Masks, Method, kind_of
 from pruneloop.records import LayerRecord, RoundRecord, RunFolder
 from pruneloop.report.table import TABLE_HEADER, table_line
+from pruneloop.tracking import Tracking
 from pruneloop.training import FineTuning, Recipe
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Setting:
     """What stays the same from round to round."""
 
     accelerator: Accelerator
+    tracking: Tracking
     model: nn.Module
     weights: dict[str, nn.Parameter]
     batches: TrainingBatches
@@ -191,12 +193,17 @@ class Rounds:
         train_loss, steps = self._train(number)
         self.masks.check(self._set.weights, self.masks)
         self._record(number, train_loss, steps)
+        self._set.tracking.log_round(self._steps_taken(), self.records[-1])
         self._tuning = None
         self._at = Position(round=number + 1, pruned=False)
         # The state first: it holds the records too, and what it holds is never lost.
         self._save()
         self._write_records()
         log.info(table_line(self.records[-1], self.records[0].accuracy))
+
+    def _steps_taken(self) -> int:
+        """Return the optimiser steps of all rounds on record."""
+        return sum(record.steps for record in self.records)
 
     def _write_records(self) -> None:
         if self._set.accelerator.is_main_process:
@@ -248,11 +255,13 @@ class Rounds:
         if self._saved_random is not None:
             restore_random_state(self._saved_random, accelerator.device)
         self._saved_training = self._saved_random = None
+        steps_before = self._steps_taken()
         with self._bar("training", total=tuning.steps, initial=tuning.step) as bar:
             for progress in tuning:
                 bar.update()
                 if progress.loss is not None:
                     bar.set_postfix(loss=f"{progress.loss:.4f}", refresh=False)
+                self._set.tracking.log_step(steps_before, progress)
                 every = self._set.every_steps
                 if every is not None and progress.step % every == 0:
                     self._save()

@@ -25,7 +25,6 @@ def write_report(folder: RunFolder) -> None:
     curve, tips = accuracy_curve(rounds)
     save_png(curve, folder.curve)
     save_png(heat_map(newest), folder.heat_map)
-    config = folder.path / ".hydra" / "config.yaml"
     files = sorted(folder.checkpoint.glob("*")) if folder.checkpoint.is_dir() else []
     last = rounds[-1]
     page = render(
@@ -44,6 +43,5 @@ def write_report(folder: RunFolder) -> None:
         files={file.name: file.stat().st_size for file in files},
         # One bit for each prunable weight says whether its value follows.
         bitmask_bytes=4 * (facts["parameters"] - last.zeros) + last.prunable / 8,
-        config=config.read_text(encoding="utf-8") if config.exists() else "",
     )
     write_atomically(folder.report, page.encode())

@@ -1,0 +1,44 @@
+"""The hub: uploading a checkpoint, and whether that can work, before hours are spent."""
+
+import os
+import re
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+from pruneloop.errors import ConfigError, EnvironmentFault
+
+
+def check_upload(repository: str) -> None:
+    """Make sure that a repository's name and a token are there.
+
+    Raises:
+        ConfigError: the name is not of the form owner/name.
+        EnvironmentFault: there is no token in the environment.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise ConfigError(f"push_to_hub={repository}: must be OWNER/NAME")
+    if not os.environ.get("HF_TOKEN"):
+        raise EnvironmentFault(
+            f"push_to_hub={repository}: no token; set HF_TOKEN to one that may write"
+        )
+
+
+def push(checkpoint: Path, repository: str, message: str) -> str:
+    """Upload a checkpoint's folder; return where it is.
+
+    Raises:
+        EnvironmentFault: the hub cannot be reached, or refuses it.
+    """
+    api = HfApi(token=os.environ["HF_TOKEN"])
+    try:
+        address = api.create_repo(repository, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=checkpoint, commit_message=message)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise EnvironmentFault(
+            f"push_to_hub={repository}: {reason}; the checkpoint is in {checkpoint}, and the "
+            "same command again tries only the upload"
+        ) from error
+    return str(address)

@@ -1,0 +1,46 @@
+"""The model card of a checkpoint: what it is, what it scores, and how it was made."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from pruneloop.records import RoundRecord
+from pruneloop.report.page import render
+
+
+def model_card(facts: Mapping[str, Any], rounds: Sequence[RoundRecord]) -> str:
+    """Return README.md for a checkpoint: metadata with a model-index, and the text.
+
+    Args:
+        facts: what run.json holds.
+    """
+    name = f"{facts['model'].split('/')[-1]}-sparse-{100 * rounds[-1].sparsity:.0f}"
+    # The folders of this machine are nobody else's business.
+    data_name = "/".join(facts["data"]["name"].split("/")[-2:])
+    scores = {"accuracy": rounds[-1].test_accuracy, "f1": rounds[-1].test_macro_f1}
+    data = ModelCardData(
+        language="ko",
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        base_model=facts["base_model"],
+        datasets=facts["data"]["hub_name"],
+        tags=["pruning", "sparsity", "pruneloop"],
+        model_name=name,
+        eval_results=[
+            EvalResult(
+                task_type="text-classification",
+                dataset_type=facts["data"]["hub_name"] or "custom",
+                dataset_name=data_name,
+                dataset_split="test",
+                metric_type=metric,
+                metric_name="macro-F1" if metric == "f1" else metric,
+                metric_value=round(value, 6),
+            )
+            for metric, value in scores.items()
+        ],
+    )
+    text = render(
+        "card.md", facts=facts, rounds=rounds, last=rounds[-1], name=name, data_name=data_name
+    )
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))

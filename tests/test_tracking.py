@@ -1,0 +1,101 @@
+"""Trackers told for real, offline: every number arrives, also when a run is killed."""
+
+import functools
+import json
+import os
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+from conftest import SMALL
+from life import Life
+from test_resume import die_at
+
+from pruneloop.errors import EnvironmentFault
+from pruneloop.tracking import check_tracker
+
+RUN = (*SMALL, "finetune.dense_epochs=2", "finetune.batch_size=4", "hydra.run.dir=run")
+# 216 training rows: 54 steps an epoch, two epochs in round 0 and one in each other.
+STEPS = [108, 54, 54]
+Series = dict[str, list[tuple[int, float]]]
+
+
+def environment(folder: Path) -> None:
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+    os.environ["TRACKIO_DIR"] = str(folder / "trackio")
+
+
+def killed_and_finished(folder: Path, tracker: str) -> list[dict]:
+    """Run with a tracker, kill it after round 1's shock, and let it go on."""
+
+    def live(kill: bool) -> Life:
+        before = functools.partial(prepare, folder, kill)
+        return Life(folder, *RUN, f"tracker={tracker}", before=before)
+
+    life = live(kill=True)
+    assert life.wait() == -signal.SIGKILL, life.errors
+    life = live(kill=False)
+    assert life.wait() == 0, life.errors
+    return [json.loads(line) for line in (folder / "run/rounds.jsonl").read_text().splitlines()]
+
+
+def prepare(folder: Path, kill: bool) -> None:
+    environment(folder)
+    if kill:
+        die_at("pruneloop.rounds", "evaluate_model", 4)
+
+
+def tensorboard(folder: Path) -> Series:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder / "run/tensorboard")).Reload()
+    return {
+        tag: [(event.step, event.value) for event in found.Scalars(tag)]
+        for tag in found.Tags()["scalars"]
+    }
+
+
+def mlflow(folder: Path) -> Series:
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        (runs,) = database.execute("select count(*) from runs").fetchone()
+        assert runs == 1  # the run that went on is the same one
+        settings = dict(database.execute("select key, value from params").fetchall())
+        rows = database.execute("select key, step, value from metrics order by step").fetchall()
+    assert settings["finetune.batch_size"] == "4" and settings["prune.scope"] == "['encoder']"
+    return {key: [(s, v) for k, s, v in rows if k == key] for key, _, _ in rows}
+
+
+def trackio(folder: Path) -> Series:
+    (path,) = (folder / "trackio").glob("pruneloop*.db")
+    with sqlite3.connect(path) as database:
+        rows = database.execute("select run_name, step, metrics from metrics").fetchall()
+    assert {name for name, _, _ in rows} == {f"{folder.name}/run"}
+    series: Series = {}
+    for _, step, metrics in rows:
+        for key, value in json.loads(metrics).items():
+            series.setdefault(key, []).append((step, value))
+    return series
+
+
+@pytest.mark.parametrize("tracker", [tensorboard, mlflow, trackio])
+def test_a_tracker_is_told_everything(tmp_path: Path, tracker) -> None:
+    rounds = killed_and_finished(tmp_path, tracker.__name__)
+    series = tracker(tmp_path)
+    ends = [sum(STEPS[: number + 1]) for number in range(3)]
+    assert [r["steps"] for r in rounds] == STEPS
+    for name in ("accuracy", "loss", "sparsity", "model_sparsity", "test_accuracy"):
+        expected = [pytest.approx(r[name], rel=1e-6) for r in rounds]
+        assert sorted(series[f"by_step/{name}"]) == list(zip(ends, expected, strict=True))
+        assert sorted(series[f"by_round/{name}"]) == list(zip(range(3), expected, strict=True))
+    shocks = [(r["round"], pytest.approx(r["shock_accuracy"], rel=1e-6)) for r in rounds[1:]]
+    assert sorted(series["by_round/shock_accuracy"]) == shocks
+    steps = sorted({step for step, _ in series["training/loss"]})
+    assert steps == [25, 50, 75, 100, 108, 133, 158, 162, 187, 212, 216]
+    rates = dict(series["training/learning_rate"])
+    assert rates[25] > rates[100] > rates[108] >= 0
+
+
+def test_a_tracker_that_is_not_installed_is_said() -> None:
+    with pytest.raises(EnvironmentFault, match=r'pip install "pruneloop\[wandb9\]"'):
+        check_tracker("wandb9")
