@@ -1,13 +1,13 @@
 """Try a sweep on a real Slurm: a cluster of one node, a preempted job, and what came of it.
 
-    python scripts/slurm_trial.py
+    python scripts/slurm_trial.py [sweep|script ...]
 
 Starts munged, slurmctld and slurmd (Debian: apt install slurmctld slurmd slurm-client
 munge) with all their files in a temporary folder, submits a sweep of two points, sends
 SIGTERM to one of its jobs, and waits until the job has come back from the queue and the
 sweep has ended. The preempted point must then be bit for bit that of a run left alone.
-The same is done to one run submitted by scripts/slurm.sbatch. Needs root, since Slurm's
-daemons do. Ends with 77 where Slurm is not installed.
+The same is done to one run submitted by scripts/slurm.sbatch; one of the two can be named.
+Needs root, since Slurm's daemons do. Ends with 77 where Slurm is not installed.
 """
 
 import json
@@ -27,7 +27,7 @@ SKIPPED = 77
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scancel", "scontrol", "squeue")
 RUN = (
     *("data.train_rows=400", "data.test_rows=80", "model.layers=1", "model.hidden=16"),
-    *("model.intermediate=32", "model.dropout=0.1", "finetune.dense_epochs=200", "rounds=2"),
+    *("model.intermediate=32", "model.dropout=0.1", "finetune.dense_epochs=100", "rounds=2"),
     *("finetune.batch_size=8", "checkpoint.every_steps=20", "device=cpu"),
 )
 
@@ -134,7 +134,7 @@ def ask(*line: str) -> str:
 
 def command(*overrides: str) -> list[str]:
     """Return the line that runs train.py with the small run's overrides and others."""
-    return [sys.executable, str(ROOT / "train.py"), *RUN, *overrides]
+    return [sys.executable, str(ROOT / "train.py"), *overrides, *RUN]
 
 
 def state_of(folder: Path) -> str:
@@ -177,9 +177,11 @@ def try_sweep(place: Path, reference: Path) -> bool:
     """A sweep of two points, the first of them preempted."""
     begun = time.monotonic()
     sweep = place / "sweep"
-    line = command("-m", "hydra/launcher=slurm", "hydra.launcher.partition=main", "seed=0,1")
-    line += ["hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1"]
-    line += ["hydra.launcher.timeout_min=60", f"hydra.sweep.dir={sweep}"]
+    line = command(
+        *("-m", "hydra/launcher=slurm", "hydra.launcher.partition=main", "seed=0,1"),
+        *("hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1"),
+        *("hydra.launcher.timeout_min=60", f"hydra.sweep.dir={sweep}"),
+    )
     with subprocess.Popen(line, cwd=place, stdout=subprocess.PIPE, text=True) as process:
         preempt(sweep / "seed=0", lambda: job_in(sweep / "seed=0"))
         output, _ = process.communicate(timeout=600)
@@ -224,8 +226,9 @@ def main() -> None:
         reference = place / "reference"
         line = command("seed=0", f"hydra.run.dir={reference}")
         subprocess.run(line, cwd=place, check=True, stdout=subprocess.DEVNULL)
+        trials = {"sweep": try_sweep, "script": try_script}
         with cluster(place):
-            good = [try_sweep(place, reference), try_script(place, reference)]
+            good = [trials[name](place, reference) for name in sys.argv[1:] or trials]
     sys.exit(0 if all(good) else 1)
 
 

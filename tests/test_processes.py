@@ -1,10 +1,13 @@
 """Two real processes under torchrun: one folder, equal masks, exact evaluation."""
 
 import json
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Command
+from conftest import ROOT, SMALL, Command
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
@@ -31,3 +34,34 @@ def test_bad_configuration_is_one_line_under_torchrun(command: Command) -> None:
     result = command("rounds=0", launcher=TORCHRUN)
     assert result.returncode != 0
     assert result.stderr.count("pruneloop: rounds=0") == 1
+
+
+def test_two_machines_make_one_run(command: Command, tmp_path: Path, socket_enabled) -> None:
+    """Two torchrun agents that meet over loopback, each with a folder to start from."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    run = tmp_path / "shared/run"
+    line = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
+    line += ["--rdzv_backend", "c10d", "--rdzv_id", "1", "--rdzv_endpoint", f"127.0.0.1:{port}"]
+    line += [str(ROOT / "train.py"), *SMALL, f"hydra.run.dir={run}"]
+    agents = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        agents.append(
+            subprocess.Popen(
+                line,
+                cwd=tmp_path / name,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    ends = [agent.communicate(timeout=120) for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], ends
+    assert [list((tmp_path / name).iterdir()) for name in ("first", "second")] == [[], []]
+    assert sorted(output.count("done: ") for output, _ in ends) == [0, 1]
+    alone = command(*SMALL, "hydra.run.dir=run", launcher=TORCHRUN)
+    assert alone.returncode == 0, alone.stderr
+    name = "checkpoint/model.safetensors"
+    assert (run / name).read_bytes() == (tmp_path / "run" / name).read_bytes()

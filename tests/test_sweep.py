@@ -12,7 +12,9 @@ import yaml
 from conftest import SMALL, Command
 from life import Life
 from test_records import record
+from test_resume import wait_until
 
+from pruneloop.cli import goodness
 from pruneloop.errors import InputError
 from pruneloop.records import RoundRecord, RunFolder
 from pruneloop.report.sweep import Sweep, read_sweep, write_sweep
@@ -159,11 +161,10 @@ def test_a_sweep_is_run_summarised_and_skipped_when_repeated(tmp_path: Path) -> 
 
 def test_a_stopped_sweep_goes_on(tmp_path: Path) -> None:
     """A signal stops the whole sweep, not only its point; the same command resumes it."""
-    swept = ("-m", "seed=0,1", *SWEEP, "finetune.dense_epochs=60", "finetune.batch_size=8")
+    swept = ("-m", "seed=0,1", *SWEEP, "finetune.dense_epochs=25", "finetune.batch_size=8")
     life = Life(tmp_path, *swept)
     first, second = tmp_path / "sweep/seed=0", tmp_path / "sweep/seed=1"
-    while not (first / "run.json").exists() and not life.over():
-        pass
+    wait_until((first / "run.json").exists, life.over)
     life.signal(signal.SIGTERM)
     assert life.wait() == 75, life.errors
     assert not second.exists()
@@ -195,3 +196,52 @@ def test_an_impossible_value_stops_a_sweep_before_it_starts(
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1 and "abc" in result.stderr
     assert not list(tmp_path.glob("sweep/*/"))
+
+
+# -- searches and presets ---------------------------------------------------------------------
+
+
+def test_a_search_finds_the_sparsest_and_skips_what_it_has_done(tmp_path: Path) -> None:
+    search = ("experiment=search", "hydra.sweeper.n_trials=3", "search.max_drop=0.99", *SWEEP)
+    life = Life(tmp_path, *search)
+    assert life.wait() == 0, life.errors
+    best = yaml.safe_load((tmp_path / "sweep/optimization_results.yaml").read_text())
+    found = [records(path)[-1]["sparsity"] for path in (tmp_path / "sweep").glob("prune.*")]
+    assert len(found) == 3 and best["best_value"] == max(found)  # every drop is allowed
+    life = Life(tmp_path, *search)
+    assert life.wait() == 0, life.errors
+    assert life.output.count("this run is finished already") == 3
+
+
+def test_a_search_has_two_objectives_where_asked(tmp_path: Path) -> None:
+    life = Life(tmp_path, "experiment=search_front", "hydra.sweeper.n_trials=2", *SWEEP)
+    assert life.wait() == 0, life.errors
+    results = yaml.safe_load((tmp_path / "sweep/optimization_results.yaml").read_text())
+    runs = [records(path)[-1] for path in (tmp_path / "sweep").glob("prune.*")]
+    ends = [[run["sparsity"], run["accuracy"]] for run in runs]
+    assert results["solutions"] and all(s["values"] in ends for s in results["solutions"])
+
+
+@pytest.mark.parametrize(
+    ("rounds", "expected"),
+    [((0.9, 0.895), 0.7), ((0.9, 0.89), 0.7), ((0.9, 0.85), -0.04)],
+)
+def test_a_sparsity_that_costs_too_much_is_no_good(rounds: tuple[float, float], expected) -> None:
+    dense, last = scored(0, 0.0, rounds[0]), scored(1, 0.7, rounds[1])
+    assert goodness([dense, last], 0.01 + 1e-12) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("preset", "first", "last"),
+    [
+        ("sweep_amount", "prune.amount=0.1,seed=0", "prune.amount=0.4,seed=2"),
+        ("sweep_scope", "prune.scope=qkv,seed=0", "prune.scope=encoder,seed=2"),
+        ("sweep_method", "prune=global_l1,seed=0", "prune=random,seed=2"),
+    ],
+)
+def test_a_preset_sweeps_what_it_says(tmp_path: Path, preset: str, first: str, last: str) -> None:
+    """Nine points each; rounds=0 ends every point before it costs anything."""
+    life = Life(tmp_path, f"experiment={preset}", *SWEEP, "rounds=0")
+    assert life.wait() == 2
+    points = {path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()}
+    assert len(points) == 9 and {first, last} < points
