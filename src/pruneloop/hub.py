@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from pruneloop.errors import ConfigError, EnvironmentFault
 
@@ -35,8 +34,9 @@ def push(checkpoint: Path, repository: str, message: str) -> str:
     try:
         address = api.create_repo(repository, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=checkpoint, commit_message=message)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    # Whatever it is, the checkpoint is safe, and that must be said.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EnvironmentFault(
             f"push_to_hub={repository}: {reason}; the checkpoint is in {checkpoint}, and the "
             "same command again tries only the upload"

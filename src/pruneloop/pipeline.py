@@ -72,7 +72,12 @@ def run(config: Config, path: Path, command: str) -> list[RoundRecord]:
             stop_requests() as stop_requested,
             logging_redirect_tqdm(),
         ):
-            return _run_rounds(config, command, folder, states, accelerator, stop_requested)
+            records = _run_rounds(config, command, folder, states, accelerator, stop_requested)
+        # The run is done, also if the hub refuses it.
+        if main and config.push_to_hub is not None:
+            message = f"{records[-1].sparsity:.2%} sparse"
+            log.info(f"uploaded:   {push(folder.checkpoint, config.push_to_hub, message)}")
+        return records
     finally:
         stop_accelerator(accelerator)
 
@@ -221,10 +226,6 @@ def _run_rounds(
         write_report(folder)
     if accelerator.is_main_process:
         _say_where(folder, rounds.records)
-        if config.push_to_hub is not None:
-            last = rounds.records[-1]
-            message = f"{last.sparsity:.2%} sparse, test accuracy {last.test_accuracy:.4f}"
-            log.info(f"uploaded:   {push(folder.checkpoint, config.push_to_hub, message)}")
     accelerator.wait_for_everyone()
     return rounds.records
 

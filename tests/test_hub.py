@@ -1,0 +1,124 @@
+"""Uploading: to a server on this machine that answers as the hub does."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import SMALL, Command
+from test_records import record
+from test_report import FACTS
+
+from pruneloop.report.card import model_card
+
+TOKEN = "hf_nobody_must_read_this"
+
+
+class Hub(ThreadingHTTPServer):
+    """What the hub's API answers to an upload; keeps what it was sent."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.tokens: set[str | None] = set()
+        self.address = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.server.tokens.add(self.headers.get("authorization"))
+        here = f"{self.server.address}/you/sparse"
+        if "/repos/create" in self.path:
+            answer = {"url": here, "name": "you/sparse"}
+        elif "/preupload/" in self.path:
+            names = [file["path"] for file in json.loads(body)["files"]]
+            modes = {"uploadMode": "regular", "shouldIgnore": False}
+            answer = {"files": [{"path": name, **modes} for name in names]}
+        elif "/commit/" in self.path:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    value = line["value"]
+                    self.server.files[value["path"]] = base64.b64decode(value["content"])
+            oid = "a" * 40
+            answer = {"success": True, "commitOid": oid, "commitUrl": f"{here}/commit/{oid}"}
+        else:
+            answer = {"errors": [], "warnings": []}
+        self.answer(answer)
+
+    def do_GET(self) -> None:
+        self.answer({})
+
+    def answer(self, content: dict) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(socket_enabled) -> Iterator[Hub]:
+    with Hub() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_the_checkpoint_is_uploaded_with_its_card(command: Command, tmp_path: Path, hub) -> None:
+    run = (*SMALL, "rounds=1", "hydra.run.dir=run", "push_to_hub=you/sparse")
+    online = {"HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "home")}
+    result = command(*run, HF_ENDPOINT=hub.address, **online)
+    assert result.returncode == 0, result.stderr
+    assert f"uploaded:   {hub.address}/you/sparse" in result.stdout
+    folder = tmp_path / "run/checkpoint"
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "README.md"):
+        assert hub.files[name] == (folder / name).read_bytes()
+    assert f"Bearer {TOKEN}" in hub.tokens
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert TOKEN.encode() not in path.read_bytes(), path
+    # The hub goes away: exit 5 in one line, and the run stays done.
+    result = command(*run, HF_ENDPOINT="http://127.0.0.1:1", **online)
+    assert result.returncode == 5 and len(result.stderr.splitlines()) == 1
+    assert f"the checkpoint is in {folder}" in result.stderr and TOKEN not in result.stderr
+    assert json.loads((tmp_path / "run/STATUS.json").read_text())["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [("you/sparse", 5, "set HF_TOKEN"), ("sparse", 2, "OWNER/NAME"), ("a/b/c", 2, "OWNER/NAME")],
+)
+def test_what_cannot_be_uploaded_is_said_before_the_run(
+    command: Command, tmp_path: Path, name: str, code: int, says: str
+) -> None:
+    result = command(f"push_to_hub={name}", HF_TOKEN="")
+    assert result.returncode == code and says in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and "data:" not in result.stdout
+
+
+def test_the_card_has_a_model_index() -> None:
+    card = model_card(FACTS | {"config": {"prune.method": "global_l1"}}, [record(0, None), ROUND])
+    _, head, text = card.split("---\n", 2)
+    data = yaml.safe_load(head)
+    assert data["language"] == "ko" and data["base_model"] == "monologg/kobert"
+    assert "datasets" not in data  # files of this machine are no data set of the hub
+    (model,) = data["model-index"]
+    assert model["name"] == "kobert-sparse-20"
+    (result,) = model["results"]
+    assert result["dataset"]["name"] == "자료/ratings_train.txt"
+    assert {m["type"]: m["value"] for m in result["metrics"]} == {"accuracy": 0.88, "f1": 0.87}
+    assert "| 1 | 20.00% | 10.00% | 0.7000 | 0.9000 | 0.8800 | 0.8700 |" in text
+    assert "neither the file smaller nor dense kernels faster" in text
+
+
+ROUND = record(1, 0.7)
