@@ -1,6 +1,10 @@
 """The command as users run it: in a process of its own, good and bad input."""
 
+import contextlib
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
 import zipfile
@@ -115,6 +119,28 @@ def test_the_main_job_on_its_defaults(command: Command, tmp_path: Path):
     assert result.stderr == ""  # no bars where standard error is no terminal
     status = json.loads((tmp_path / "run/STATUS.json").read_text())
     assert status["state"] == "done"
+
+
+def test_a_terminal_has_bars_and_a_log_has_none(tmp_path: Path):
+    """A bar with rate and remaining time; it vanishes, and the lines around it stay whole."""
+    main, side = pty.openpty()
+    line = [sys.executable, str(ROOT / "train.py"), *SMALL, "hydra.run.dir=run"]
+    shown = b""
+    with subprocess.Popen(line, cwd=tmp_path, stdout=side, stderr=side, close_fds=True) as process:
+        os.close(side)
+        with contextlib.suppress(OSError):  # the terminal is gone when the process is
+            while part := os.read(main, 4096):
+                shown += part
+    assert process.returncode == 0
+    text = shown.decode()
+    assert re.search(r"round 0/2 training: +\d+%\|.*\d+/7 \[\d\d:\d\d<\d\d:\d\d, .*it/s", text)
+    assert re.search(r"round 1/2 test: +\d+%", text)
+    # What follows a bar's last carriage return on a line is what stays to be read.
+    left = [piece.split("\r")[-1].strip() for piece in text.replace("\r\n", "\n").split("\n")]
+    log = (tmp_path / "run/pruneloop.log").read_text()
+    rounds = [row for row in left if re.match(r"[012] +\d+\.\d\d% +\d+\.\d\d% ", row)]
+    assert len(rounds) == 3 and all(row in log for row in rounds)
+    assert "it/s" not in log and "\r" not in log
 
 
 def test_the_wheel_carries_conf_and_runs(tmp_path: Path):

@@ -44,6 +44,7 @@ def main() -> None:
     # Read when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback
+    logging.captureWarnings(True)  # as lines of the log, which do not tear a progress bar
     rank = int(os.environ.get("RANK", "0"))
     codes: list[int] = []
 
