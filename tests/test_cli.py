@@ -125,6 +125,7 @@ def test_a_terminal_has_bars_and_a_log_has_none(tmp_path: Path):
     """A bar with rate and remaining time; it vanishes, and the lines around it stay whole."""
     main, side = pty.openpty()
     line = [sys.executable, str(ROOT / "train.py"), *SMALL, "hydra.run.dir=run"]
+    line += ["finetune.dense_epochs=20", "finetune.batch_size=8"]  # long enough for a rate
     shown = b""
     with subprocess.Popen(line, cwd=tmp_path, stdout=side, stderr=side, close_fds=True) as process:
         os.close(side)
@@ -133,7 +134,7 @@ def test_a_terminal_has_bars_and_a_log_has_none(tmp_path: Path):
                 shown += part
     assert process.returncode == 0
     text = shown.decode()
-    assert re.search(r"round 0/2 training: +\d+%\|.*\d+/7 \[\d\d:\d\d<\d\d:\d\d, .*it/s", text)
+    assert re.search(r"round 0/2 training: +\d+%\|.*\d+/540 \[\d\d:\d\d<\d\d:\d\d, .*it/s", text)
     assert re.search(r"round 1/2 test: +\d+%", text)
     # What follows a bar's last carriage return on a line is what stays to be read.
     left = [piece.split("\r")[-1].strip() for piece in text.replace("\r\n", "\n").split("\n")]

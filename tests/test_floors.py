@@ -13,7 +13,7 @@ FLOORS = [
     {"config", "pruning", "records"},
     {"data", "model", "training", "evaluation", "checkpoint", "tracking", "report", "export"}
     | {"hub", "inspection"},
-    {"planning", "preparation", "rounds"},
+    {"ending", "planning", "preparation", "resuming", "rounds"},
     {"pipeline"},
     {"cli"},
 ]

@@ -232,8 +232,7 @@ def _explain(error: BaseException) -> PruneloopError | Preempted | None:
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _explain_composition(error)
     if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        return EnvironmentFault(f"{place}{error.strerror or error}")
+        return EnvironmentFault.of(error)
     return None
 
 

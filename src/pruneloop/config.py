@@ -8,7 +8,7 @@ that a nan fails them.
 import hashlib
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
@@ -363,6 +363,18 @@ class Config:
             "needs a GPU",
             "use bf16 or fp32 with device=cpu",
         )
+
+
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Return a configuration as dotted keys and plain values."""
+    found: dict[str, Any] = {}
+    for field in fields(node):
+        value, key = getattr(node, field.name), prefix + field.name
+        if is_dataclass(value):
+            found |= flat(value, key + ".")
+        else:
+            found[key] = value.name if isinstance(value, Enum) else value
+    return found
 
 
 def point_name(overrides: str) -> str:

@@ -30,6 +30,12 @@ class EnvironmentFault(PruneloopError):
 
     exit_code = 5
 
+    @classmethod
+    def of(cls, error: OSError) -> "EnvironmentFault":
+        """Say in one line what the system refused, and where."""
+        place = f"{error.filename}: " if error.filename else ""
+        return cls(f"{place}{error.strerror or error}")
+
 
 class PeerLost(EnvironmentFault):
     """Another process of the run has ended, and says itself why."""

@@ -57,8 +57,12 @@ class Tracking:
     ) -> None:
         """Open it, at the optimiser step (counted over all rounds) that the run is at."""
         self._accelerator = accelerator
-        names = [str(tracker) for tracker in accelerator.log_with]
+        # The other processes' trackers say nothing; here they are not even opened.
+        main = accelerator.is_main_process
+        names = [str(tracker) for tracker in accelerator.log_with] if main else []
         self._steps_only_grow = "wandb" in names
+        if not names:
+            return
         fresh = step == 0
         accelerator.init_trackers(
             # TensorBoard's files are in the run folder: there it is the folder's name.

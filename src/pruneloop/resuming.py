@@ -1,0 +1,96 @@
+"""Going on where an earlier run stopped: whose state is in the folder, and is it done."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from pruneloop.checkpoint import SavedState, StateFolder, differences
+from pruneloop.durable import check_folder
+from pruneloop.errors import CheckpointError
+from pruneloop.records import RunFolder
+
+log = logging.getLogger(__name__)
+
+# Settings that change nothing of what a run computes.
+_FREE = ("checkpoint.", "search.", "tracker", "push_to_hub")
+
+
+def identity(
+    settings: Mapping[str, Any], accelerator: Accelerator, fingerprints: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return all that must be equal for a run to go on bit for bit.
+
+    Args:
+        settings: the configuration by dotted keys.
+        fingerprints: a hash of the rows of each split.
+    """
+    bound = {key: value for key, value in settings.items() if not key.startswith(_FREE)}
+    rows = {f"rows of {name}": value for name, value in fingerprints.items()}
+    where = {"device": accelerator.device.type, "processes": accelerator.num_processes}
+    return bound | rows | where
+
+
+def find_saved(
+    folder: RunFolder, states: StateFolder, identity: Mapping[str, Any]
+) -> SavedState | None:
+    """Return the state to go on from, if the folder has one of this very run.
+
+    Raises:
+        CheckpointError: it has one of another run, a damaged one, or records without one;
+            or the processes see different ones.
+    """
+    saved = states.load()
+    if len(set(gather_object([saved.name if saved else "none"]))) > 1:
+        raise CheckpointError(
+            f"{folder.path}: the processes read different saved states; the folder must be "
+            "one that all machines share"
+        )
+    if saved is None:
+        if folder.rounds_jsonl.exists():
+            raise CheckpointError(
+                f"{folder.path}: has records of a run but no saved state to go on from; use "
+                "another hydra.run.dir"
+            )
+        return None
+
+    def may_change(key: str, was: Any, now: Any) -> bool:
+        # More rounds at a fixed amount leave the earlier ones as they were.
+        return key == "rounds" and now > was and identity["prune.target_sparsity"] is None
+
+    try:
+        changed = differences(saved.position["identity"], identity, may_change)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{states.path / saved.name}: is not what this version of pruneloop writes; use "
+            "another hydra.run.dir"
+        ) from error
+    if changed:
+        raise CheckpointError(
+            f"{folder.path}: holds a run with other settings: {'; '.join(changed)}; repeat "
+            "its settings, or use another hydra.run.dir"
+        )
+    return saved
+
+
+def is_finished(saved: SavedState, folder: RunFolder, rounds: int) -> bool:
+    """Whether all is done, and the exported checkpoint is still there and whole."""
+    if saved.position["at"]["round"] <= rounds or not folder.is_done():
+        return False
+    try:
+        check_folder(folder.checkpoint)
+    except CheckpointError as error:
+        log.warning(f"warning: {folder.checkpoint} is written anew ({error})")
+        return False
+    return True
+
+
+def steps_taken(saved: SavedState | None) -> int:
+    """Return how many optimiser steps a saved run has taken, over all rounds."""
+    if saved is None:
+        return 0
+    before = sum(record["steps"] for record in saved.position["records"])
+    return int(before + saved.tensors.get("training", {}).get("step", torch.tensor(0)))
