@@ -1,12 +1,15 @@
 """The command as users run it: in a process of its own, good and bad input."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 import zipfile
 from pathlib import Path
 
@@ -124,6 +127,7 @@ def test_the_main_job_on_its_defaults(command: Command, tmp_path: Path):
 def test_a_terminal_has_bars_and_a_log_has_none(tmp_path: Path):
     """A bar with rate and remaining time; it vanishes, and the lines around it stay whole."""
     main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
     line = [sys.executable, str(ROOT / "train.py"), *SMALL, "hydra.run.dir=run"]
     line += ["finetune.dense_epochs=20", "finetune.batch_size=8"]  # long enough for a rate
     shown = b""

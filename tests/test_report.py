@@ -210,6 +210,14 @@ def test_a_run_under_way_has_a_page_too(folder: RunFolder) -> None:
     assert "1 of 2 rounds\nare done. the disk is full" in page and "Confusion" not in page
 
 
+def test_the_dense_round_alone_has_a_page(folder: RunFolder) -> None:
+    folder.write_rounds([record(0, None)])
+    folder.write_layers(LAYERS[:3])
+    folder.predictions_csv.unlink()
+    write_report(folder)
+    assert "0 of 1 rounds" in folder.report.read_text(encoding="utf-8")
+
+
 def test_an_empty_folder_has_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no round"):
         write_report(RunFolder(tmp_path))

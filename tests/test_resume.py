@@ -299,7 +299,7 @@ WINDOWS = [
     ("pruneloop.pipeline", "export", 1),
     ("pruneloop.export", "_verify", 1),
     ("pruneloop.export", "publish_folder", 1),
-    ("pruneloop.pipeline", "write_report", 1),
+    ("pruneloop.report.run", "write_report", 1),
 ]
 
 

@@ -17,6 +17,7 @@ from test_resume import wait_until
 from pruneloop.cli import goodness
 from pruneloop.errors import InputError
 from pruneloop.records import RoundRecord, RunFolder
+from pruneloop.report import figures
 from pruneloop.report.sweep import Sweep, read_sweep, write_sweep
 
 
@@ -120,6 +121,19 @@ def test_the_files_hold_every_point(sweep: Sweep) -> None:
     assert "prune.amount=0.1, round 1: 10.00% sparse, accuracy 0.8500 ± 0.0707" in tips
     assert (sweep.path / "sweep.png").read_bytes().startswith(b"\x89PNG")
     assert "5 points, 3 done" in summary and "failed: bad (exit code 2)" in summary
+
+
+def test_hangul_and_signs_in_settings_are_drawn(tmp_path: Path, monkeypatch) -> None:
+    """Also where no font has Hangul: a glyph that is missing would be a warning, an error."""
+    for name, value in (("a", "data.path='/자료/a&b<c>'"), ("b", "data.path=$x_1$")):
+        point(tmp_path / name, [value], [scored(0, 0.0, 0.9), scored(1, 0.2, 0.8)], state="done")
+    for fonts in (figures._FOUND, []):
+        monkeypatch.setattr(figures, "_FOUND", fonts)
+        monkeypatch.setitem(figures._STYLE, "font.family", ["DejaVu Sans", *fonts])
+        write_sweep(read_sweep(tmp_path))
+    page = (tmp_path / "sweep.html").read_text(encoding="utf-8")
+    tips = re.findall(r'data-tip="([^"]*)"', page)
+    assert "data.path='/자료/a&amp;b&lt;c&gt;', round 1: 20.00% sparse, accuracy 0.8000" in tips
 
 
 def test_no_points_is_no_sweep(tmp_path: Path) -> None:

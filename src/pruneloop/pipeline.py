@@ -44,7 +44,6 @@ from pruneloop.preparation import (
 from pruneloop.pruning import Masks, prunable_weights
 from pruneloop.records import PredictionRecord, RoundRecord, RunFolder
 from pruneloop.report.card import model_card
-from pruneloop.report.run import write_report
 from pruneloop.report.table import plan_table
 from pruneloop.resuming import find_saved, identity, is_finished, steps_taken
 from pruneloop.rounds import Rounds, Setting
@@ -216,6 +215,9 @@ def _recipe(config: FinetuneConfig, number: int) -> Recipe:
 
 def _export(folder: RunFolder, material: _Material, setting: Setting, rounds: Rounds) -> None:
     """Write the permanent checkpoint with its card, the predictions, and the report."""
+    # matplotlib takes half a second to load, which only the end of a run should pay.
+    from pruneloop.report.run import write_report
+
     model = material.accelerator.unwrap_model(setting.model, keep_fp32_wrapper=False)
     texts = material.split.validation["text"][:32]
     card = model_card(folder.read_facts(), rounds.records)

@@ -1,7 +1,4 @@
-"""The pictures: as PNG files for papers, and as SVG with values to point at for pages.
-
-Labels are English: matplotlib's own font has no Hangul.
-"""
+"""The pictures: as PNG files for papers, and as SVG with values to point at for pages."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -12,13 +9,22 @@ from xml.etree import ElementTree
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
 
 from pruneloop.records import LayerRecord, RoundRecord
 from pruneloop.report.layers import by_layer_and_kind
 
 _SVG = "http://www.w3.org/2000/svg"
+# matplotlib's own font has no Hangul: the first of these that is installed helps out.
+_KOREAN_FONTS = (
+    *("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic"),
+    *("Apple SD Gothic Neo", "AppleGothic"),
+)
+_FOUND = [font for font in _KOREAN_FONTS if font in get_font_names()][:1]
 _STYLE: dict[Any, Any] = {
+    "font.family": ["DejaVu Sans", *_FOUND],
     "font.size": 10,
+    "text.parse_math": False,  # a $ is a $
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -27,29 +33,35 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "pruneloop",  # the same picture is the same file
 }
 
+styled = matplotlib.rc_context(_STYLE)
+"""Decorates what draws: matplotlib looks its style up again and again."""
+
 Tips = Mapping[str, Sequence[str]]
 """For the markers of a line, by its gid: what to say when one is pointed at."""
 
 
+def legible(text: str) -> str:
+    """Return a text as the fonts of this machine can draw it: without Hangul, `?` for it."""
+    return text if _FOUND else text.encode("ascii", "replace").decode()
+
+
 def new_axes(width: float, height: float, x: str, y: str) -> tuple[Figure, Axes]:
     """Return a figure of so many inches with labelled axes."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.add_subplot(xlabel=x, ylabel=y)
-    return figure, axes
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot(xlabel=x, ylabel=y)
 
 
+@styled
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG file."""
-    with matplotlib.rc_context(_STYLE):
-        figure.savefig(path, dpi=200)
+    figure.savefig(path, dpi=200)
 
 
+@styled
 def to_svg(figure: Figure, tips: Tips) -> str:
     """Return a figure as an SVG element for a page, its markers carrying `data-tip`."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     root = ElementTree.fromstring(buffer.getvalue())
@@ -64,6 +76,7 @@ def to_svg(figure: Figure, tips: Tips) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
+@styled
 def accuracy_curve(rounds: Sequence[RoundRecord]) -> tuple[Figure, Tips]:
     """Draw accuracy against sparsity: validation, test, right after the prune, and dense."""
     figure, axes = new_axes(6, 4, "sparsity of the prunable weights (%)", "accuracy")
@@ -76,6 +89,8 @@ def accuracy_curve(rounds: Sequence[RoundRecord]) -> tuple[Figure, Tips]:
     ]
     tips = {}
     for gid, label, style, color, points in lines:
+        if not points:
+            continue  # the dense round alone has no shock
         xs, ys = [100 * r.sparsity for r, _ in points], [y for _, y in points]
         axes.plot(xs, ys, style, color=color, label=label, markersize=5, gid=gid)
         tips[gid] = [f"round {r.round}: {r.sparsity:.2%} sparse, {gid} {y:.4f}" for r, y in points]
@@ -83,6 +98,7 @@ def accuracy_curve(rounds: Sequence[RoundRecord]) -> tuple[Figure, Tips]:
     return figure, tips
 
 
+@styled
 def heat_map(layers: Sequence[LayerRecord]) -> Figure:
     """Draw the sparsity of every matrix of one round: layers down, kinds across."""
     grid = by_layer_and_kind(layers)
@@ -91,15 +107,14 @@ def heat_map(layers: Sequence[LayerRecord]) -> Figure:
     values = [
         [100 * cell if cell is not None else float("nan") for cell in row] for row in grid.cells
     ]
-    with matplotlib.rc_context(_STYLE):
-        image = axes.imshow(values, vmin=0, vmax=100, cmap="Blues", aspect="auto")
-        axes.grid(False)
-        axes.set_xticks(range(len(grid.kinds)), grid.kinds, rotation=30, ha="right")
-        axes.set_yticks(range(len(grid.rows)), grid.rows)
-        for y, row in enumerate(values):
-            for x, value in enumerate(row):
-                if value == value:
-                    color = "white" if value > 60 else "black"
-                    axes.text(x, y, f"{value:.1f}", ha="center", va="center", color=color, size=8)
-        figure.colorbar(image, label="sparsity (%)")
+    image = axes.imshow(values, vmin=0, vmax=100, cmap="Blues", aspect="auto")
+    axes.grid(False)
+    axes.set_xticks(range(len(grid.kinds)), grid.kinds, rotation=30, ha="right")
+    axes.set_yticks(range(len(grid.rows)), grid.rows)
+    for y, row in enumerate(values):
+        for x, value in enumerate(row):
+            if value == value:
+                color = "white" if value > 60 else "black"
+                axes.text(x, y, f"{value:.1f}", ha="center", va="center", color=color, size=8)
+    figure.colorbar(image, label="sparsity (%)")
     return figure

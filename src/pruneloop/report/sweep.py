@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from pruneloop.durable import write_atomically
 from pruneloop.errors import InputError, Preempted
 from pruneloop.records import RoundRecord, RunFolder
-from pruneloop.report.figures import Tips, new_axes, save_png, to_svg
+from pruneloop.report.figures import Tips, legible, new_axes, save_png, styled, to_svg
 from pruneloop.report.page import render
 
 _MOST_IN_LEGEND = 10
@@ -228,6 +228,7 @@ def _csv(sweep: Sweep) -> bytes:
     return buffer.getvalue().encode()
 
 
+@styled
 def _figure(sweep: Sweep) -> tuple[Figure, Tips]:
     what = "model sparsity (%)" if sweep.by_model else "sparsity of the prunable weights (%)"
     figure, axes = new_axes(6, 4, what, "validation accuracy")
@@ -246,7 +247,7 @@ def _figure(sweep: Sweep) -> tuple[Figure, Tips]:
         xs, ys = [x(mean) for mean in means], [mean.accuracy for mean in means]
         spread = [mean.accuracy_deviation or 0.0 for mean in means]
         axes.errorbar(xs, ys, spread, fmt="none", ecolor=color, capsize=3, lw=1)
-        axes.plot(xs, ys, "o-", color=color, markersize=5, label=label, gid=gid)
+        axes.plot(xs, ys, "o-", color=color, markersize=5, label=legible(label), gid=gid)
         tips[gid] = [_tip(mean) for mean in means]
     front = sweep.front
     axes.plot(
