@@ -1,12 +1,12 @@
 """Try a sweep on a real Slurm: a cluster of one node, a preempted job, and what came of it.
 
-    python scripts/slurm_trial.py [sweep|script ...]
+    python scripts/slurm_trial.py [sweep|script|cancel ...]
 
 Starts munged, slurmctld and slurmd (Debian: apt install slurmctld slurmd slurm-client
 munge) with all their files in a temporary folder, submits a sweep of two points, sends
 SIGTERM to one of its jobs, and waits until the job has come back from the queue and the
 sweep has ended. The preempted point must then be bit for bit that of a run left alone.
-The same is done to one run submitted by scripts/slurm.sbatch; one of the two can be named.
+The same is done to one run submitted by scripts/slurm.sbatch; a cancelled job must stay away.
 Needs root, since Slurm's daemons do. Ends with 77 where Slurm is not installed.
 """
 
@@ -214,6 +214,26 @@ def try_script(place: Path, reference: Path) -> bool:
     return equal
 
 
+def try_cancel(place: Path, reference: Path) -> bool:
+    """A sweep's job that its user cancels: it must stay away."""
+    sweep = place / "cancelled"
+    line = command(
+        *("-m", "hydra/launcher=slurm", "hydra.launcher.partition=main", "seed=0"),
+        *("hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1"),
+        f"hydra.sweep.dir={sweep}",
+    )
+    with subprocess.Popen(line, cwd=place, stdout=subprocess.DEVNULL) as process:
+        point = sweep / "seed=0"
+        wait_for("a job at work", lambda: len(list(point.glob("state/state-*"))) > 1)
+        ask("scancel", job_in(point))
+        wait_for("an empty queue", lambda: not ask("squeue", "-h"))
+        time.sleep(15)
+        gone = not ask("squeue", "-h")
+        process.terminate()
+    print(f"cancelled: {state_of(point)}, {'stays away' if gone else 'CAME BACK'}", flush=True)
+    return gone
+
+
 def main() -> None:
     """Try a sweep and a script; print what happened and end with 1 if anything is wrong."""
     lacks = missing()
@@ -226,7 +246,7 @@ def main() -> None:
         reference = place / "reference"
         line = command("seed=0", f"hydra.run.dir={reference}")
         subprocess.run(line, cwd=place, check=True, stdout=subprocess.DEVNULL)
-        trials = {"sweep": try_sweep, "script": try_script}
+        trials = {"sweep": try_sweep, "script": try_script, "cancel": try_cancel}
         with cluster(place):
             good = [trials[name](place, reference) for name in sys.argv[1:] or trials]
     sys.exit(0 if all(good) else 1)

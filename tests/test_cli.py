@@ -100,6 +100,43 @@ def test_a_folder_that_cannot_be_written_is_exit_5(command: Command):
     assert "/dev/null/run" in one_line(command("hydra.run.dir=/dev/null/run"), 5)
 
 
+def without_plugins() -> None:
+    """Hide Hydra's plugins, as where no extra is installed."""
+    import hydra_plugins
+
+    hydra_plugins.__path__ = []
+
+
+@pytest.mark.parametrize(
+    ("choice", "extra"),
+    [
+        ("hydra/launcher=slurm", "slurm"),
+        ("hydra/launcher=local", "slurm"),
+        ("hydra/launcher=joblib", "joblib"),
+        ("hydra/launcher=ray", "ray"),
+        ("experiment=search", "optuna"),
+    ],
+)
+def test_what_needs_an_extra_names_it(tmp_path: Path, choice: str, extra: str):
+    life = Life(tmp_path, "-m", choice, before=without_plugins)
+    assert life.wait() == 2, life.errors
+    (line,) = life.errors.splitlines()
+    assert f'needs pip install "pruneloop[{extra}]"' in line
+
+
+def test_a_failed_try_replaces_what_the_status_said(tmp_path: Path):
+    """A preempted run whose next try cannot even begin is no longer preempted."""
+    (tmp_path / "run").mkdir()
+    status = tmp_path / "run/STATUS.json"
+    status.write_text('{"state": "preempted", "exit_code": 75}')
+    lived_line(tmp_path, 2, "prune.scope=qvk", "hydra.run.dir=run")
+    assert json.loads(status.read_text())["state"] == "failed"
+    status.write_text('{"state": "done"}')
+    lived_line(tmp_path, 2, "prune.scope=qvk", "hydra.run.dir=run")
+    after = json.loads(status.read_text())
+    assert after["state"] == "done" and after["refused"]["exit_code"] == 2
+
+
 def test_full_errors_on_request(command: Command):
     result = command("rounds=0", HYDRA_FULL_ERROR="1")
     assert result.returncode == 1 and "Traceback" in result.stderr

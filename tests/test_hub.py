@@ -8,12 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import SMALL, Command
-from test_records import record
-from test_report import FACTS
-
-from pruneloop.report.card import model_card
 
 TOKEN = "hf_nobody_must_read_this"
 
@@ -106,19 +101,9 @@ def test_what_cannot_be_uploaded_is_said_before_the_run(
     assert len(result.stderr.splitlines()) == 1 and "data:" not in result.stdout
 
 
-def test_the_card_has_a_model_index() -> None:
-    card = model_card(FACTS | {"config": {"prune.method": "global_l1"}}, [record(0, None), ROUND])
-    _, head, text = card.split("---\n", 2)
-    data = yaml.safe_load(head)
-    assert data["language"] == "ko" and data["base_model"] == "monologg/kobert"
-    assert "datasets" not in data  # files of this machine are no data set of the hub
-    (model,) = data["model-index"]
-    assert model["name"] == "kobert-sparse-20"
-    (result,) = model["results"]
-    assert result["dataset"]["name"] == "자료/ratings_train.txt"
-    assert {m["type"]: m["value"] for m in result["metrics"]} == {"accuracy": 0.88, "f1": 0.87}
-    assert "| 1 | 20.00% | 10.00% | 0.7000 | 0.9000 | 0.8800 | 0.8700 |" in text
-    assert "neither the file smaller nor dense kernels faster" in text
-
-
-ROUND = record(1, 0.7)
+def test_a_sweep_does_not_upload_its_points_over_each_other(
+    command: Command, tmp_path: Path
+) -> None:
+    result = command("-m", "seed=0,1", *SMALL, "push_to_hub=you/sparse", HF_TOKEN=TOKEN)
+    assert result.returncode == 2
+    assert result.stderr.count("would overwrite each other") == 2

@@ -17,7 +17,7 @@ from pruneloop.errors import ConfigError, EnvironmentFault, InputError, Invarian
 
 def run(folder: Path, *overrides: str, base: tuple[str, ...] = SMALL) -> list[dict]:
     folder.mkdir()
-    rounds_pipeline.run(composed(*base, *overrides), folder, "python train.py")
+    rounds_pipeline.run(composed(*base, *overrides), folder, list(overrides))
     return read_rounds(folder)
 
 

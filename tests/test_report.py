@@ -8,11 +8,13 @@ from pathlib import Path
 
 import matplotlib.image
 import pytest
+import yaml
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from test_records import record
 
 from pruneloop.errors import InputError
 from pruneloop.records import LayerRecord, PredictionRecord, RunFolder
+from pruneloop.report.card import model_card
 from pruneloop.report.figures import accuracy_curve, heat_map, save_png, to_svg
 from pruneloop.report.layers import by_kind, by_layer_and_kind
 from pruneloop.report.predictions import changes, confusions
@@ -140,10 +142,10 @@ FACTS = {
     "command": "python train.py 'data.path=\"/자료\"'",
     "model": "monologg/kobert",
     "base_model": "monologg/kobert",
-    "config": {"prune.amount": 0.2},
+    "config": {"prune.method": "global_l1", "data.path": "/자료", "seed": 42},
     "data": {
         "hub_name": None,
-        "name": "/자료/ratings_train.txt",
+        "name": "NSMC",
         "labels": LABELS,
         "rows": {"read": 200, "train": 100},
         "truncated": 3,
@@ -192,7 +194,7 @@ def test_the_page_has_what_was_recorded(folder: RunFolder) -> None:
         "python train.py &#39;data.path=&#34;/자료&#34;&#39;",
         "재미있다 &lt;b&gt;정말&lt;/b&gt;",  # escaped
         "8.50 MB",
-        "neither the dense file smaller",
+        "make neither the dense file smaller",
         "1 right predictions\nwrong and 1 wrong ones right",
         "torch 2.13.0",
         "0.87% unknown",
@@ -239,3 +241,54 @@ def test_a_folder_without_a_run_is_one_line(tmp_path: Path) -> None:
     result = subprocess.run(line, capture_output=True, text=True)
     assert result.returncode == 3 and result.stdout == ""
     assert result.stderr.splitlines() == [f"pruneloop: {tmp_path}: holds no run and no sweep"]
+
+
+def test_many_labels_keep_the_page_small(folder: RunFolder) -> None:
+    labels = [f"라벨{number}" for number in range(150)]
+    folder.write_facts(FACTS | {"data": FACTS["data"] | {"labels": labels}})
+    folder.write_predictions([row(label, label, labels[0]) for label in labels])
+    write_report(folder)
+    page = folder.report.read_text(encoding="utf-8")
+    assert len(page.encode()) < 1_000_000
+    assert "라벨149" in page and "confusion matrices of so many labels" in page
+
+
+def test_any_text_comes_back(folder: RunFolder) -> None:
+    """A lone carriage return, quotes, lines, and more than csv's usual limit."""
+    texts = ["가\r나", '"다"', "라\n마", "바," * 100_000, "NA", ""]
+    rows = [row("긍정", "긍정", "부정", text) for text in texts]
+    folder.write_predictions(rows)
+    assert folder.read_predictions() == rows
+    write_report(folder)
+
+
+@pytest.mark.parametrize("damage", ["rounds", "facts"])
+def test_records_of_another_version_are_one_line(folder: RunFolder, damage: str) -> None:
+    if damage == "rounds":
+        folder.rounds_jsonl.write_text('{"round": 0}\n')
+    else:
+        folder.write_facts({"command": "x"})
+    with pytest.raises(InputError, match="not what this version"):
+        write_report(folder)
+
+
+# -- the card -----------------------------------------------------------------------------
+
+
+def test_the_card_has_a_model_index_and_no_folder_of_this_machine() -> None:
+    facts = FACTS | {"model": "/비밀/kobert", "base_model": None}
+    for these, base in ((FACTS, "monologg/kobert"), (facts, "kobert")):
+        card = model_card(these, [record(0, None), record(1, 0.7)])
+        _, head, text = card.split("---\n", 2)
+        data = yaml.safe_load(head)
+        assert data["language"] == "ko" and data.get("base_model") == these["base_model"]
+        assert "datasets" not in data  # files of this machine are no data set of the hub
+        (model,) = data["model-index"]
+        assert model["name"] == "kobert-sparse-20"
+        (result,) = model["results"]
+        assert result["dataset"]["name"] == "NSMC"
+        assert {m["type"]: m["value"] for m in result["metrics"]} == {"accuracy": 0.88, "f1": 0.87}
+        assert f"# {base}, 20.00% sparse" in text
+        assert "| 1 | 20.00% | 10.00% | 0.7000 | 0.9000 | 0.8800 | 0.8700 |" in text
+        assert "neither the file smaller nor dense kernels faster" in text
+        assert "자료" not in card and "비밀" not in card

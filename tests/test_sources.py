@@ -373,7 +373,7 @@ def test_a_url_is_downloaded(tmp_path: Path, name: str) -> None:
     with served(folder) as address:
         corpus = load(files_config(address, name))
     assert corpus.train.texts == ["좋다"]
-    assert corpus.name == f"{address}/{name}"
+    assert corpus.name == name
 
 
 @pytest.mark.usefixtures("socket_enabled", "online")

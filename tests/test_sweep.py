@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import signal
 from dataclasses import replace
@@ -16,7 +17,7 @@ from test_resume import wait_until
 
 from pruneloop.cli import goodness
 from pruneloop.errors import InputError
-from pruneloop.records import RoundRecord, RunFolder
+from pruneloop.records import RoundRecord, RunFolder, mark_start
 from pruneloop.report import figures
 from pruneloop.report.sweep import Sweep, read_sweep, write_sweep
 
@@ -127,13 +128,52 @@ def test_hangul_and_signs_in_settings_are_drawn(tmp_path: Path, monkeypatch) -> 
     """Also where no font has Hangul: a glyph that is missing would be a warning, an error."""
     for name, value in (("a", "data.path='/자료/a&b<c>'"), ("b", "data.path=$x_1$")):
         point(tmp_path / name, [value], [scored(0, 0.0, 0.9), scored(1, 0.2, 0.8)], state="done")
-    for fonts in (figures._FOUND, []):
-        monkeypatch.setattr(figures, "_FOUND", fonts)
-        monkeypatch.setitem(figures._STYLE, "font.family", ["DejaVu Sans", *fonts])
-        write_sweep(read_sweep(tmp_path))
+    monkeypatch.setitem(figures._STYLE, "font.family", ["DejaVu Sans"])
+    write_sweep(read_sweep(tmp_path))
     page = (tmp_path / "sweep.html").read_text(encoding="utf-8")
     tips = re.findall(r'data-tip="([^"]*)"', page)
     assert "data.path='/자료/a&amp;b&lt;c&gt;', round 1: 20.00% sparse, accuracy 0.8000" in tips
+    assert page.count("자료") > 4  # in the legend too
+
+
+def test_a_seed_that_fell_behind_is_no_survivor_of_the_front(tmp_path: Path) -> None:
+    whole = [scored(0, 0.0, 0.9), scored(1, 0.2, 0.85)]
+    point(tmp_path / "a", ["seed=0"], [*whole, scored(2, 0.4, 0.95)], state="done")
+    point(tmp_path / "b", ["seed=1"], whole, state="failed", exit_code=6, message="lost")
+    sweep = read_sweep(tmp_path)
+    ((last,),) = [sweep.last]
+    assert (last.round, last.seeds, last.members) == (1, 2, 2)
+    assert [mean.round for mean in sweep.front] == [0, 1]
+    survivor = sweep.means["all seeds"][2]
+    assert (survivor.seeds, survivor.members, survivor.pareto) == (1, 2, False)
+
+
+def test_odd_folders_do_not_hide_the_others(tmp_path: Path) -> None:
+    point(tmp_path / "good", ["seed=0", "~finetune"], [scored(0, 0.0, 0.9)], state="done")
+    point(tmp_path / "empty", [], [], state="done")
+    (tmp_path / "empty/.hydra/overrides.yaml").write_text("")
+    point(tmp_path / "cut", ["seed=1"], [scored(0, 0.0, 0.9)], state="done")
+    (tmp_path / "cut/STATUS.json").write_text('{"state": "do')
+    point(tmp_path / "old", ["seed=2"], [scored(0, 0.0, 0.9)], state="done")
+    (tmp_path / "old/rounds.jsonl").write_text('{"round": 0}\n')
+    sweep = read_sweep(tmp_path)
+    assert {p.name: p.state for p in sweep.points} == {
+        "good": "done",
+        "empty": "done",
+        "cut": "unreadable",
+        "old": "unreadable",
+    }
+    assert "4 points, 2 done" in write_sweep(sweep)
+
+
+def test_only_points_of_the_last_command_decide_the_exit_code(sweep: Sweep) -> None:
+    for name in ("killed", "bad"):
+        os.utime(sweep.path / name / ".hydra/overrides.yaml", (1, 1))
+    mark_start(sweep.path)
+    for folder in sweep.path.glob("prune.*"):
+        (folder / ".hydra/overrides.yaml").touch()
+    again = read_sweep(sweep.path)
+    assert again.exit_code == 0 and len(again.unfinished) == 2
 
 
 def test_no_points_is_no_sweep(tmp_path: Path) -> None:
@@ -171,6 +211,45 @@ def test_a_sweep_is_run_summarised_and_skipped_when_repeated(tmp_path: Path) -> 
     assert life.wait() == 2
     assert life.output.count("this run is finished already") == 2
     assert records(folder / points[0]) == before  # seconds too: nothing ran again
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_refused_point_keeps_its_numbers_and_is_said(
+    command: Command, tmp_path: Path, launcher: str
+) -> None:
+    """Other settings in the folder of a finished sweep: the old numbers stay the old ones'."""
+    swept = ("-m", "seed=0,1", f"hydra/launcher={launcher}", *SWEEP)
+    assert command(*swept).returncode == 0
+    result = command(*swept, "finetune.epochs=3")
+    assert result.returncode == 4, result.stderr
+    page = (tmp_path / "sweep/sweep.html").read_text()
+    assert "finetune.epochs (was 1, is 3)" in page and "finetune.epochs=3" not in page
+    assert "2 points, 0 done" in result.stdout
+    result = command(*swept)
+    assert result.returncode == 0 and "2 points, 2 done" in result.stdout
+
+
+def break_seed_1() -> None:
+    """Plant a bug of ours, which only the second point meets."""
+    import pruneloop.pipeline
+
+    real = pruneloop.pipeline.load_splits
+
+    def buggy(config):
+        if Path("sweep/seed=1").exists():
+            raise ZeroDivisionError("a bug")
+        return real(config)
+
+    pruneloop.pipeline.load_splits = buggy
+
+
+def test_a_bug_in_one_point_does_not_stop_the_others(tmp_path: Path) -> None:
+    life = Life(tmp_path, "-m", "seed=0,1", *SWEEP, before=break_seed_1)
+    assert life.wait() == 1
+    assert "ZeroDivisionError: a bug" in life.errors and "Traceback" in life.errors
+    assert "2 points, 1 done" in life.output
+    status = json.loads((tmp_path / "sweep/seed=1/STATUS.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("failed", 1)
 
 
 def test_a_stopped_sweep_goes_on(tmp_path: Path) -> None:

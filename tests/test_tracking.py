@@ -3,8 +3,10 @@
 import functools
 import json
 import os
+import pydoc
 import signal
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -43,7 +45,22 @@ def killed_and_finished(folder: Path, tracker: str) -> list[dict]:
 def prepare(folder: Path, kill: bool) -> None:
     environment(folder)
     if kill:
+        # trackio sends what it is told within a second or two.
+        delay("pruneloop.rounds", "evaluate_model", 3)
         die_at("pruneloop.rounds", "evaluate_model", 4)
+
+
+def delay(module: str, name: str, seconds: float) -> None:
+    owner = pydoc.locate(module)
+    real, calls = getattr(owner, name), []
+
+    def slow(*args, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            time.sleep(seconds)
+        return real(*args, **options)
+
+    setattr(owner, name, slow)
 
 
 def tensorboard(folder: Path) -> Series:
@@ -70,7 +87,8 @@ def trackio(folder: Path) -> Series:
     (path,) = (folder / "trackio").glob("pruneloop*.db")
     with sqlite3.connect(path) as database:
         rows = database.execute("select run_name, step, metrics from metrics").fetchall()
-    assert {name for name, _, _ in rows} == {f"{folder.name}/run"}
+    (name,) = {name for name, _, _ in rows}
+    assert name.startswith(f"{folder.name}/run-")
     series: Series = {}
     for _, step, metrics in rows:
         for key, value in json.loads(metrics).items():
@@ -90,10 +108,45 @@ def test_a_tracker_is_told_everything(tmp_path: Path, tracker) -> None:
         assert sorted(series[f"by_round/{name}"]) == list(zip(range(3), expected, strict=True))
     shocks = [(r["round"], pytest.approx(r["shock_accuracy"], rel=1e-6)) for r in rounds[1:]]
     assert sorted(series["by_round/shock_accuracy"]) == shocks
-    steps = sorted({step for step, _ in series["training/loss"]})
+    steps = sorted({step for step, _ in series["training/mean_loss"]})
     assert steps == [25, 50, 75, 100, 108, 133, 158, 162, 187, 212, 216]
+    assert sorted(series["by_round/learning_rate"]) == [
+        (number, pytest.approx(rate)) for number, rate in enumerate([2e-3, 5e-5, 5e-5])
+    ]
     rates = dict(series["training/learning_rate"])
     assert rates[25] > rates[100] > rates[108] >= 0
+
+
+def nowhere() -> None:
+    os.environ.update(MLFLOW_TRACKING_URI="sqlite:////dev/null/mlflow.db")
+
+
+def test_a_tracker_that_cannot_be_opened_is_exit_5(tmp_path: Path) -> None:
+    life = Life(tmp_path, *RUN, "tracker=mlflow", before=nowhere)
+    assert life.wait() == 5, life.errors
+    assert "pruneloop: tracker=mlflow: cannot be opened (" in life.errors
+    assert "Traceback" not in life.errors
+
+
+def deaf() -> None:
+    """Make the tracker fail from the second call on."""
+    from accelerate.tracking import TensorBoardTracker
+
+    real, calls = TensorBoardTracker.log, []
+
+    def log(self, *args, **options):
+        calls.append(1)
+        if len(calls) > 1:
+            raise ConnectionError("the server is gone")
+        return real(self, *args, **options)
+
+    TensorBoardTracker.log = log
+
+
+def test_a_tracker_that_fails_does_not_end_the_run(tmp_path: Path) -> None:
+    life = Life(tmp_path, *RUN, "tracker=tensorboard", before=deaf)
+    assert life.wait() == 0, life.errors
+    assert life.output.count("going on without it") == 1
 
 
 def test_a_tracker_that_is_not_installed_is_said() -> None:

@@ -29,7 +29,7 @@ from pruneloop.durable import (
     remove_folder,
     seal_folder,
 )
-from pruneloop.errors import CheckpointError, EnvironmentFault
+from pruneloop.errors import CheckpointError, FolderInUse
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class StateFolder:
         """Hold the folder for this process; the lock dies with it.
 
         Raises:
-            EnvironmentFault: another process holds it; the message names its pid and host.
+            FolderInUse: another process holds it; the message names its pid and host.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("a+") as file:
@@ -66,7 +66,7 @@ class StateFolder:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                raise EnvironmentFault(
+                raise FolderInUse(
                     f"{self.path.parent}: another run is at work here ({file.read().strip()}); "
                     "wait for it, or use another hydra.run.dir"
                 ) from None

@@ -9,12 +9,13 @@ import difflib
 import logging
 import os
 import re
-import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -25,12 +26,20 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pruneloop.config import Config, known_keys, register_schema
-from pruneloop.errors import ConfigError, EnvironmentFault, Preempted, PruneloopError
-from pruneloop.records import RoundRecord, RunFolder
+from pruneloop.errors import (
+    ConfigError,
+    EnvironmentFault,
+    FolderInUse,
+    PeerLost,
+    Preempted,
+    PruneloopError,
+)
+from pruneloop.records import RoundRecord, RunFolder, mark_start
 
 _INTERRUPTED = 130
 
@@ -51,7 +60,9 @@ def main() -> None:
     def report(error: BaseException) -> None:
         known = None if full_error else _explain(error)
         if known is None:
-            raise error
+            traceback.print_exception(error)
+            codes.append(1)
+            return
         if rank == 0:
             print(f"pruneloop: {known}", file=sys.stderr)
         elif isinstance(known, EnvironmentFault):  # it may be this machine's alone
@@ -65,7 +76,8 @@ def main() -> None:
         try:
             return _execute(composed)
         except Preempted:
-            _requeue()
+            if _may_requeue():
+                _requeue()
             raise
         except Exception as error:
             if rank == 0:
@@ -91,9 +103,9 @@ def main() -> None:
 
 
 # What of Hydra's own settings the command line may change. The others can name Python
-# objects to call, or folders outside the run's.
+# objects to call, packages to load, or folders outside the run's.
 _HYDRA_KEYS = re.compile(
-    r"hydra\.(run\.dir|sweep\.(dir|subdir)|mode|verbose|job\.name|launcher\..+|sweeper\..+)"
+    r"hydra\.(run\.dir|sweep\.dir|mode|verbose|job\.(name|chdir)|launcher\..+|sweeper\..+)"
 )
 
 
@@ -104,13 +116,17 @@ def _refuse_code(arguments: list[str]) -> None:
         ConfigError: one would.
     """
     for argument in arguments:
-        key, _, value = argument.lstrip("+~").partition("=")
-        if not re.match(r"hydra\b(?!/)", key):
-            continue
-        if not _HYDRA_KEYS.fullmatch(key) or "_target_" in argument:
-            raise ConfigError(f"{key}: cannot be set here; a configuration never names code to run")
-        if key == "hydra.sweep.subdir" and (".." in value or value.startswith("/")):
-            raise ConfigError(f"{argument}: must stay inside hydra.sweep.dir")
+        key = argument.lstrip("+~").partition("=")[0]
+        of_hydra = re.match(r"hydra\b(?!/)", key)
+        if (
+            (of_hydra and not _HYDRA_KEYS.fullmatch(key))
+            or argument.startswith("--experimental-rerun")  # it unpickles a file
+            or "_target_" in argument
+        ):
+            raise ConfigError(
+                f"{key}: cannot be set here; a configuration never names code to run or a "
+                "folder outside the run's"
+            )
 
 
 def _share_the_first_folder() -> None:
@@ -122,11 +138,21 @@ def _share_the_first_folder() -> None:
     sys.argv += ["hydra/hydra_logging=none"]
 
 
+def _may_requeue() -> bool:
+    """Whether this is a job of submitit's, and not one that its user has cancelled."""
+    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+        return "SUBMITIT_EXECUTOR" in os.environ
+    job = os.environ["SLURM_JOB_ID"]
+    answer = subprocess.run(
+        ["squeue", "--noheader", "--format=%T", "--jobs", job], capture_output=True, text=True
+    )
+    return answer.stdout.strip() == "RUNNING"
+
+
 def _requeue() -> None:
-    """In a job of submitit's, have it put the job back into the queue: its own signal does."""
-    if "SUBMITIT_EXECUTOR" in os.environ:
-        name = os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")
-        signal.raise_signal(signal.Signals[f"SIG{name}"])
+    """Have submitit put this job back into the queue: its own signal does."""
+    name = os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")
+    signal.raise_signal(signal.Signals[f"SIG{name}"])
 
 
 class SweepFolder(Callback):
@@ -135,7 +161,10 @@ class SweepFolder(Callback):
     seen: ClassVar[list[Path]] = []
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        self.seen.append(Path(config.hydra.sweep.dir))
+        folder = Path(config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        mark_start(folder)
+        self.seen.append(folder)
         # A point's folder is named by what is swept, not by what all points share. The
         # points' configs are composed anew, from these lists.
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
@@ -158,12 +187,17 @@ def _summarise(folder: Path) -> int:
 
 
 def _note_failure(error: Exception) -> None:
-    """Leave a STATUS.json for a run that failed before it could write its own."""
+    """Leave in STATUS.json why a command failed before its run could say so itself."""
+    if isinstance(error, (FolderInUse, PeerLost)):
+        return  # STATUS.json speaks of another process
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     known = _explain(error)
-    with suppress(OSError):  # a folder that is gone or full must not hide what went wrong
-        if known is not None and not folder.status.exists():
-            folder.write_status("failed", message=str(known), exit_code=known.exit_code)
+    message, code = (str(known), known.exit_code) if known else (repr(error), 1)
+    with suppress(OSError, ValueError):  # a folder that is gone must not hide what went wrong
+        if folder.is_done():
+            folder.write_refusal(message, code)
+        elif folder.read_status().get("message") != f"{type(error).__name__}: {error}":
+            folder.write_status("failed", message=message, exit_code=code)
 
 
 def _conf_folder() -> str:
@@ -182,9 +216,13 @@ def _execute(composed: DictConfig) -> float | list[float] | None:
     from pruneloop import pipeline
 
     hydra_config = HydraConfig.get()
-    program = "pruneloop" if Path(sys.argv[0]).name == "pruneloop" else "python train.py"
-    command = shlex.join([*program.split(), *hydra_config.overrides.task])
-    records = pipeline.run(config, Path(hydra_config.runtime.output_dir), command)
+    if config.push_to_hub is not None and hydra_config.mode == RunMode.MULTIRUN:
+        raise ConfigError(
+            f"push_to_hub={config.push_to_hub}: the points of a sweep would overwrite each "
+            "other; run the one to upload by itself, in its folder"
+        )
+    overrides = list(hydra_config.overrides.task)
+    records = pipeline.run(config, Path(hydra_config.runtime.output_dir), overrides)
     direction = getattr(hydra_config.sweeper, "direction", None)  # a search has one
     if direction is None:
         return None
@@ -233,15 +271,25 @@ def _explain(error: BaseException) -> PruneloopError | Preempted | None:
         return _explain_composition(error)
     if isinstance(error, OSError):
         return EnvironmentFault.of(error)
+    if type(error).__module__.startswith("submitit"):
+        reason = str(error).splitlines()[0]
+        return EnvironmentFault(f"a job of the sweep ended without a result ({reason})")
     return None
+
+
+_EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm"} | {
+    name: name for name in ("joblib", "ray", "optuna")
+}
 
 
 def _explain_composition(error: Exception) -> ConfigError:
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(found.group(1))
-    if found := re.search(r"Could not find '(\S+)/(\S+)'", text):
+    if found := re.search(r"Could not (?:find|load) '(\S+)/(\S+)'", text):
         group, option = found.groups()
+        if option in _EXTRAS:
+            return ConfigError(f'{group}: needs pip install "pruneloop[{_EXTRAS[option]}]"')
         listed = text.partition("Available options in")[2].partition("Config search")[0]
         return ConfigError(
             f"{group}={option}: no such option; one of {', '.join(listed.split()[1:])}"

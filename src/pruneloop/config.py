@@ -93,6 +93,7 @@ class CorpusData(DataConfig):
 class FilesData(CorpusData):
     """Files on disk or behind a URL."""
 
+    title: str | None = MISSING
     path: str | None = MISSING
     train: str = MISSING
     test: str | None = MISSING

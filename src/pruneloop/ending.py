@@ -64,7 +64,7 @@ def status(folder: RunFolder, main: bool) -> Iterator[None]:
         with machine_faults():
             yield
     except CheckpointError:
-        raise  # the run in this folder is another one, and as it was
+        raise  # the command is refused, and no run of it has begun
     except BaseException as error:
         state, code = "failed", getattr(error, "exit_code", 1)
         if isinstance(error, Preempted):

@@ -37,6 +37,10 @@ class EnvironmentFault(PruneloopError):
         return cls(f"{place}{error.strerror or error}")
 
 
+class FolderInUse(EnvironmentFault):
+    """Another run is at work in the folder; what it says there is its own."""
+
+
 class PeerLost(EnvironmentFault):
     """Another process of the run has ended, and says itself why."""
 

@@ -1,10 +1,11 @@
-"""The hub: uploading a checkpoint, and whether that can work, before hours are spent."""
+"""The hub: uploading a checkpoint, and what can be told wrong before hours are spent."""
 
 import os
 import re
 from pathlib import Path
 
 from huggingface_hub import HfApi
+from huggingface_hub.constants import HF_HUB_OFFLINE
 
 from pruneloop.errors import ConfigError, EnvironmentFault
 
@@ -14,7 +15,7 @@ def check_upload(repository: str) -> None:
 
     Raises:
         ConfigError: the name is not of the form owner/name.
-        EnvironmentFault: there is no token in the environment.
+        EnvironmentFault: there is no token in the environment, or it says to stay offline.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise ConfigError(f"push_to_hub={repository}: must be OWNER/NAME")
@@ -22,17 +23,19 @@ def check_upload(repository: str) -> None:
         raise EnvironmentFault(
             f"push_to_hub={repository}: no token; set HF_TOKEN to one that may write"
         )
+    if HF_HUB_OFFLINE:
+        raise EnvironmentFault(f"push_to_hub={repository}: HF_HUB_OFFLINE is set; unset it")
 
 
 def push(checkpoint: Path, repository: str, message: str) -> str:
-    """Upload a checkpoint's folder; return where it is.
+    """Upload a checkpoint's folder, to a new private repository or an old one; return where.
 
     Raises:
         EnvironmentFault: the hub cannot be reached, or refuses it.
     """
     api = HfApi(token=os.environ["HF_TOKEN"])
     try:
-        address = api.create_repo(repository, exist_ok=True)
+        address = api.create_repo(repository, private=True, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=checkpoint, commit_message=message)
     # Whatever it is, the checkpoint is safe, and that must be said.
     except Exception as error:

@@ -3,8 +3,10 @@
 import logging
 import os
 import platform
+import re
+import shlex
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -53,13 +55,13 @@ from pruneloop.training import Recipe
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, path: Path, command: str) -> list[RoundRecord]:
+def run(config: Config, path: Path, overrides: list[str]) -> list[RoundRecord]:
     """Run all rounds in a folder, or go on where an earlier run stopped in it.
 
     Leaves the records and the permanent, verified checkpoint there; returns the records.
 
     Args:
-        command: what repeats the run, for the record.
+        overrides: what the command line changed of conf/, for the record.
     """
     check_before_loading(config)
     quiet_libraries()
@@ -77,7 +79,7 @@ def run(config: Config, path: Path, command: str) -> list[RoundRecord]:
             logging_redirect_tqdm(),
         ):
             material = _load(config, accelerator)
-            records = _run_rounds(config, command, folder, states, material, stop_requested)
+            records = _run_rounds(config, overrides, folder, states, material, stop_requested)
         # The run is done, also if the hub refuses it.
         if main and config.push_to_hub is not None:
             message = f"{records[-1].sparsity:.2%} sparse"
@@ -116,7 +118,7 @@ def _load(config: Config, accelerator: Accelerator) -> _Material:
 
 def _run_rounds(
     config: Config,
-    command: str,
+    overrides: list[str],
     folder: RunFolder,
     states: StateFolder,
     material: _Material,
@@ -138,7 +140,7 @@ def _run_rounds(
         if not finished:
             folder.write_status("running", pid=os.getpid(), host=platform.node())
         _announce(config, material)
-        folder.write_facts(_facts(config, command, material))
+        folder.write_facts(_facts(config, overrides, material))
     setting = _setting(config, folder, states, material, own, saved)
     device = material.accelerator.device
     masks = Masks({name: mask.to(device) for name, mask in material.masks.items()})
@@ -264,17 +266,19 @@ def _announce(config: Config, material: _Material) -> None:
     log.info(f"plan:\n{plan_table(zeros, masks.prunable)}")
 
 
-def _facts(config: Config, command: str, material: _Material) -> dict[str, Any]:
+def _facts(config: Config, overrides: list[str], material: _Material) -> dict[str, Any]:
     """Return what run.json records: what was run, on what data, where, and the plan."""
     name = config.model.name if isinstance(config.model, PretrainedModel) else None
     hub_data = config.data.name if isinstance(config.data, HubData) else None
+    cuda = {"cuda": torch.version.cuda} if material.accelerator.device.type == "cuda" else {}
     accelerator = material.accelerator
     libraries = ("torch", "transformers", "datasets", "accelerate", "evaluate")
     return {
-        "command": command,
+        "command": _command(overrides, accelerator.num_processes),
+        "overrides": overrides,
         "model": name or "tiny",
-        "base_model": None if name is None or Path(name).expanduser().exists() else name,
-        "data": material.data.facts | {"hub_name": hub_data},
+        "base_model": _on_hub(name),
+        "data": material.data.facts | {"hub_name": _on_hub(hub_data)},
         "parameters": _parameters(material),
         "prunable": material.masks.prunable,
         "planned_zeros": planned_zeros(config.prune, material.masks, material.drops),
@@ -283,8 +287,24 @@ def _facts(config: Config, command: str, material: _Material) -> dict[str, Any]:
         "processes": accelerator.num_processes,
         "precision": config.finetune.precision.name,
         "config": flat(config),
-        "versions": {"pruneloop": __version__} | {name: version(name) for name in libraries},
+        "versions": {"pruneloop": __version__, "python": platform.python_version()}
+        | {name: version(name) for name in libraries}
+        | cuda,
     }
+
+
+def _command(overrides: list[str], processes: int) -> str:
+    """Return what repeats the run, in a folder of its own."""
+    local = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    launcher = ["torchrun", "--nproc_per_node", local] if processes > 1 else ["python"]
+    if processes > int(local):
+        launcher[1:1] = ["--nnodes", str(processes // int(local))]
+    return shlex.join([*launcher, "train.py", *overrides])
+
+
+def _on_hub(name: str | None) -> str | None:
+    """Return a name of the hub; None for a folder here."""
+    return None if name is None or Path(name).expanduser().exists() else name
 
 
 def _parameters(material: _Material) -> int:
@@ -292,8 +312,13 @@ def _parameters(material: _Material) -> int:
 
 
 def _hardware(accelerator: Accelerator) -> str:
-    device = accelerator.device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    if accelerator.device.type == "cuda":
+        return torch.cuda.get_device_name(accelerator.device)
+    cpu = platform.processor() or platform.machine()
+    with suppress(OSError):
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        cpu = found.group(1) if found else cpu
+    return f"{cpu}, {os.cpu_count()} cores"
 
 
 def _say_where(folder: RunFolder, records: list[RoundRecord]) -> None:

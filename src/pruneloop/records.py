@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pruneloop.durable import write_atomically
 
@@ -59,6 +59,7 @@ class PredictionRecord:
     text: str
 
 
+_MARK = ".started"
 _Record = TypeVar("_Record", LayerRecord, PredictionRecord)
 
 
@@ -90,7 +91,8 @@ class RunFolder:
 
     def write_predictions(self, rows: Iterable[PredictionRecord]) -> None:
         """Write predictions.csv."""
-        write_atomically(self.predictions_csv, _csv(PredictionRecord, rows))
+        # All quoted: a text may hold anything, also a lone carriage return.
+        write_atomically(self.predictions_csv, _csv(PredictionRecord, rows, csv.QUOTE_ALL))
 
     def read_rounds(self) -> list[RoundRecord]:
         """Read rounds.jsonl; an absent file is an empty record."""
@@ -108,9 +110,14 @@ class RunFolder:
         return _read_csv(self.predictions_csv, PredictionRecord)
 
     def write_status(self, state: str, **facts: Any) -> None:
-        """Write STATUS.json: `running`, `done`, `failed` or `preempted`, and when."""
+        """Write STATUS.json: `running`, `done`, `failed`, `preempted` or `interrupted`."""
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         self._write_json(self.status, {"state": state, "updated": now, **facts})
+
+    def write_refusal(self, message: str, exit_code: int) -> None:
+        """Add to a finished run's STATUS.json that a later command could not go on with it."""
+        refused = {"message": message, "exit_code": exit_code}
+        self._write_json(self.status, self.read_status() | {"refused": refused})
 
     def read_status(self) -> dict[str, Any]:
         """Read STATUS.json; an absent file is empty."""
@@ -134,6 +141,20 @@ class RunFolder:
         write_atomically(path, (text + "\n").encode())
 
 
+def mark_start(sweep: Path) -> None:
+    """Mark in a sweep's folder that a command begins: what Hydra writes later is of it."""
+    (sweep / _MARK).touch()
+
+
+def is_of_last_command(point: Path) -> bool:
+    """Whether the last command in a sweep's folder had this point; without a mark, it had."""
+    mark = point.parent / _MARK
+    written = point / ".hydra" / "overrides.yaml"
+    if not mark.exists() or not written.exists():
+        return True
+    return written.stat().st_mtime_ns >= mark.stat().st_mtime_ns
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
@@ -142,14 +163,16 @@ def _read_csv(path: Path, kind: type[_Record]) -> list[_Record]:
     if not path.exists():
         return []
     types: dict[str, Any] = {field.name: field.type for field in fields(kind)}
+    csv.field_size_limit(1 << 30)  # a text may be long
     with open(path, encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
         return [kind(**{k: types[k](v) for k, v in row.items()}) for row in rows]
 
 
-def _csv(kind: type, rows: Iterable[Any]) -> bytes:
+def _csv(kind: type, rows: Iterable[Any], quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> bytes:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [field.name for field in fields(kind)], lineterminator="\n")
+    names = [field.name for field in fields(kind)]
+    writer = csv.DictWriter(buffer, names, lineterminator="\n", quoting=quoting)
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
     return buffer.getvalue().encode()

@@ -16,7 +16,7 @@ from pruneloop.records import RunFolder
 log = logging.getLogger(__name__)
 
 # Settings that change nothing of what a run computes.
-_FREE = ("checkpoint.", "search.", "tracker", "push_to_hub")
+_FREE = ("checkpoint.", "search.", "tracker", "push_to_hub", "data.title")
 
 
 def identity(

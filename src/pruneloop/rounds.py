@@ -29,7 +29,7 @@ from pruneloop.pruning import Masks, Method, kind_of
 from pruneloop.records import LayerRecord, RoundRecord, RunFolder
 from pruneloop.report.table import TABLE_HEADER, table_line
 from pruneloop.tracking import Tracking
-from pruneloop.training import FineTuning, Recipe
+from pruneloop.training import LOOK_EVERY, FineTuning, Recipe
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,8 @@ class Rounds:
             # In the order of the scope, which files do not keep and methods depend on.
             masks = saved.tensors["masks"]
             self.masks = Masks({name: masks[name].to(device) for name in self._first_masks})
-            self.predictions = saved.tensors.get("predictions", {})
+            if self.records:
+                self.predictions = saved.tensors["predictions"]
             self._saved_training = saved.tensors.get("training")
             self._saved_random = saved.tensors[f"random-{rank}"]
         except (KeyError, TypeError, RuntimeError) as error:
@@ -150,7 +151,8 @@ class Rounds:
         train_loss, steps = self._train(number)
         self.masks.check(self._set.weights, self.masks)
         self._record(number, train_loss, steps)
-        self._set.tracking.log_round(self._steps_taken(), self.records[-1])
+        rate = self._set.recipe(number).learning_rate
+        self._set.tracking.log_round(self._steps_taken(), self.records[-1], rate)
         self._tuning = None
         self._at = Position(round=number + 1, pruned=False)
         # The state first: it holds the records too, and what it holds is never lost.
@@ -218,7 +220,10 @@ class Rounds:
                 bar.update()
                 if progress.loss is not None:
                     bar.set_postfix(loss=f"{progress.loss:.4f}", refresh=False)
-                self._set.tracking.log_step(steps_before, progress)
+                told = progress.step % LOOK_EVERY == 0 or progress.step == progress.steps
+                if told and progress.loss is not None:
+                    step = steps_before + progress.step
+                    self._set.tracking.log_step(step, progress.loss, progress.learning_rate)
                 every = self._set.every_steps
                 if every is not None and progress.step % every == 0:
                     self._save()

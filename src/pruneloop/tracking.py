@@ -5,19 +5,22 @@ folder.
 """
 
 import hashlib
+import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from accelerate import Accelerator
 
 from pruneloop.errors import EnvironmentFault
 from pruneloop.records import RoundRecord
 
+log = logging.getLogger(__name__)
+
 _PROJECT = "pruneloop"
-_EVERY_STEPS = 25
 _OF_A_ROUND = (
     *("sparsity", "model_sparsity", "shock_accuracy", "accuracy", "macro_f1", "loss"),
     *("test_accuracy", "test_macro_f1", "train_loss", "seconds"),
@@ -36,71 +39,78 @@ def check_tracker(name: str) -> None:
         )
 
 
-class Step(Protocol):
-    """Where a round's training is after an optimiser step."""
-
-    @property
-    def step(self) -> int: ...
-    @property
-    def steps(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def loss(self) -> float | None: ...
-
-
 class Tracking:
     """A run's line to its tracker, if `accelerator` has one; else it says nothing."""
 
     def __init__(
         self, accelerator: Accelerator, folder: Path, settings: Mapping[str, Any], step: int
     ) -> None:
-        """Open it, at the optimiser step (counted over all rounds) that the run is at."""
+        """Open it, at the optimiser step (counted over all rounds) that the run is at.
+
+        Raises:
+            EnvironmentFault: the tracker cannot be opened.
+        """
         self._accelerator = accelerator
         # The other processes' trackers say nothing; here they are not even opened.
-        main = accelerator.is_main_process
-        names = [str(tracker) for tracker in accelerator.log_with] if main else []
-        self._steps_only_grow = "wandb" in names
-        if not names:
+        names = [str(tracker) for tracker in accelerator.log_with]
+        self._name = names[0] if names and accelerator.is_main_process else None
+        if self._name is None:
             return
-        fresh = step == 0
-        accelerator.init_trackers(
+        try:
+            self._open(self._name, folder, settings, step)
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise EnvironmentFault(
+                f"tracker={self._name}: cannot be opened ({reason}); try tracker=none"
+            ) from error
+
+    def _open(self, name: str, folder: Path, settings: Mapping[str, Any], step: int) -> None:
+        options = _same_run(name, folder, step)
+        known = step > 0 or options.get("run_id") is not None
+        self._accelerator.init_trackers(
             # TensorBoard's files are in the run folder: there it is the folder's name.
-            "tensorboard" if "tensorboard" in names else _PROJECT,
-            {key: _scalar(value) for key, value in settings.items()} if fresh else None,
-            {name: _same_run(name, folder, step) for name in names},
+            "tensorboard" if name == "tensorboard" else _PROJECT,
+            None if known else {key: _scalar(value) for key, value in settings.items()},
+            {name: options},
         )
-        if self._steps_only_grow:
-            run = accelerator.get_tracker("wandb", unwrap=True)
+        if name == "wandb":
+            run = self._accelerator.get_tracker(name, unwrap=True)
             run.define_metric("by_round/*", step_metric="round")
 
-    def log_step(self, before: int, progress: Step) -> None:
-        """Tell the mean loss of the round so far, and the rate, every so many steps.
+    def log_step(self, step: int, mean_loss: float, learning_rate: float) -> None:
+        """Tell the mean loss of the round so far, and the rate."""
+        numbers = {"training/mean_loss": mean_loss, "training/learning_rate": learning_rate}
+        self._log(numbers, step)
+
+    def log_round(self, step: int, record: RoundRecord, learning_rate: float) -> None:
+        """Tell a round's numbers, once against the steps and once against the rounds.
 
         Args:
-            before: the steps of all earlier rounds.
+            learning_rate: the highest of the round.
         """
-        due = progress.step % _EVERY_STEPS == 0 or progress.step == progress.steps
-        if due and progress.loss is not None:
-            numbers = {
-                "training/loss": progress.loss,
-                "training/learning_rate": progress.learning_rate,
-            }
-            self._accelerator.log(numbers, step=before + progress.step)
-
-    def log_round(self, step: int, record: RoundRecord) -> None:
-        """Tell a round's numbers, once against the steps and once against the rounds."""
         numbers = {name: getattr(record, name) for name in _OF_A_ROUND}
+        numbers["learning_rate"] = learning_rate
         numbers = {name: value for name, value in numbers.items() if value is not None}
         by_step = {f"by_step/{name}": value for name, value in numbers.items()}
         by_round = {f"by_round/{name}": value for name, value in numbers.items()}
-        self._accelerator.log(by_step | {"round": record.round}, step=step)
-        self._accelerator.log(by_round, step=step if self._steps_only_grow else record.round)
+        self._log(by_step | {"round": record.round}, step)
+        # Weights & Biases takes no step back.
+        self._log(by_round, step if self._name == "wandb" else record.round)
+
+    def _log(self, numbers: dict[str, Any], step: int) -> None:
+        if self._name is None:
+            return
+        try:
+            self._accelerator.log(numbers, step=step)
+        except Exception as error:  # a tracker that fails must not end hours of training
+            log.warning(f"warning: tracker={self._name} fails ({error}); going on without it")
+            self._name = None
 
     def close(self) -> None:
         """Close it; accelerate's own way would also end the process group."""
-        for tracker in self._accelerator.trackers:
-            tracker.finish()
+        with suppress(Exception):  # what it was told is on record here anyway
+            for tracker in self._accelerator.trackers:
+                tracker.finish()
 
 
 def _scalar(value: Any) -> bool | int | float | str:
@@ -120,7 +130,7 @@ def _same_run(tracker: str, folder: Path, step: int) -> dict[str, Any]:
             tags = {"folder": place, "folder_hash": identity}
             return {"run_name": name, "tags": tags, "run_id": _mlflow_id(identity)}
         case "trackio":
-            return {"name": name, "resume": "allow"}
+            return {"name": f"{name}-{identity[:6]}", "resume": "allow"}
         case _:
             return {"name": name, "id": identity, "resume": "allow", "dir": place}
 

@@ -16,8 +16,8 @@ from torch.optim import AdamW, Optimizer
 from pruneloop.errors import InvariantError
 from pruneloop.pruning import Masks
 
-# On a GPU, looking at the loss waits for it; do so only every this many steps.
-_LOOK_EVERY = 25
+LOOK_EVERY = 25
+"""On a GPU, looking at the loss waits for it: only every so many steps."""
 
 Batch = dict[str, Tensor]
 
@@ -175,7 +175,7 @@ class FineTuning:
         numbers = (loss, size) if scaler is not None else (loss, norm, size)
         bad = ~torch.isfinite(torch.stack(numbers)).all()
         self._first_bad += self.step * (bad & (self._first_bad == 0))
-        look = self._accelerator.device.type == "cpu" or self.step % _LOOK_EVERY == 0
+        look = self._accelerator.device.type == "cpu" or self.step % LOOK_EVERY == 0
         shown = self.mean_loss if look or self.step == self.steps else None
         return Progress(self.step, self.steps, rate, shown)
 

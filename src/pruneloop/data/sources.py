@@ -98,7 +98,7 @@ def _load_files(config: FilesData) -> Corpus:
         return rows
 
     test = read(config.test) if config.test else None
-    return Corpus(read(config.train), test, name=_locate(config.path, config.train))
+    return Corpus(read(config.train), test, name=config.title or Path(config.train).name)
 
 
 def _locate(folder: str | None, name: str) -> str:

@@ -15,9 +15,11 @@ def model_card(facts: Mapping[str, Any], rounds: Sequence[RoundRecord]) -> str:
     Args:
         facts: what run.json holds.
     """
-    name = f"{facts['model'].split('/')[-1]}-sparse-{100 * rounds[-1].sparsity:.0f}"
     # The folders of this machine are nobody else's business.
-    data_name = "/".join(facts["data"]["name"].split("/")[-2:])
+    base = facts["base_model"] or facts["model"].rstrip("/").split("/")[-1]
+    name = f"{base.split('/')[-1]}-sparse-{100 * rounds[-1].sparsity:.0f}"
+    told = ("rounds", "seed", "prune.", "finetune.")
+    settings = {k: v for k, v in facts["config"].items() if k.startswith(told)}
     scores = {"accuracy": rounds[-1].test_accuracy, "f1": rounds[-1].test_macro_f1}
     data = ModelCardData(
         language="ko",
@@ -31,7 +33,7 @@ def model_card(facts: Mapping[str, Any], rounds: Sequence[RoundRecord]) -> str:
             EvalResult(
                 task_type="text-classification",
                 dataset_type=facts["data"]["hub_name"] or "custom",
-                dataset_name=data_name,
+                dataset_name=facts["data"]["name"],
                 dataset_split="test",
                 metric_type=metric,
                 metric_name="macro-F1" if metric == "f1" else metric,
@@ -40,7 +42,6 @@ def model_card(facts: Mapping[str, Any], rounds: Sequence[RoundRecord]) -> str:
             for metric, value in scores.items()
         ],
     )
-    text = render(
-        "card.md", facts=facts, rounds=rounds, last=rounds[-1], name=name, data_name=data_name
-    )
+    last = rounds[-1]
+    text = render("card.md", facts=facts, rounds=rounds, last=last, base=base, settings=settings)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))

@@ -1,7 +1,9 @@
 """The pictures: as PNG files for papers, and as SVG with values to point at for pages."""
 
 import io
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,7 +17,8 @@ from pruneloop.records import LayerRecord, RoundRecord
 from pruneloop.report.layers import by_layer_and_kind
 
 _SVG = "http://www.w3.org/2000/svg"
-# matplotlib's own font has no Hangul: the first of these that is installed helps out.
+# matplotlib's own font has no Hangul: the first of these that is installed helps out. A
+# browser needs none of them for a page; in a PNG, boxes stand where there is none.
 _KOREAN_FONTS = (
     *("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic"),
     *("Apple SD Gothic Neo", "AppleGothic"),
@@ -40,28 +43,32 @@ Tips = Mapping[str, Sequence[str]]
 """For the markers of a line, by its gid: what to say when one is pointed at."""
 
 
-def legible(text: str) -> str:
-    """Return a text as the fonts of this machine can draw it: without Hangul, `?` for it."""
-    return text if _FOUND else text.encode("ascii", "replace").decode()
-
-
 def new_axes(width: float, height: float, x: str, y: str) -> tuple[Figure, Axes]:
     """Return a figure of so many inches with labelled axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot(xlabel=x, ylabel=y)
 
 
+@contextmanager
+def _any_letter() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        yield
+
+
 @styled
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG file."""
-    figure.savefig(path, dpi=200)
+    with _any_letter():
+        figure.savefig(path, dpi=200)
 
 
 @styled
 def to_svg(figure: Figure, tips: Tips) -> str:
     """Return a figure as an SVG element for a page, its markers carrying `data-tip`."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with _any_letter():
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     root = ElementTree.fromstring(buffer.getvalue())

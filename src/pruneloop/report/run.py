@@ -1,5 +1,7 @@
 """The page of one run, and its pictures."""
 
+from jinja2 import UndefinedError
+
 from pruneloop.durable import write_atomically
 from pruneloop.errors import InputError
 from pruneloop.records import RunFolder
@@ -9,14 +11,27 @@ from pruneloop.report.page import render
 from pruneloop.report.predictions import changes, confusions
 
 _EXAMPLES = 20
+_MOST_LABELS = 20
 
 
 def write_report(folder: RunFolder) -> None:
     """Write report.html and the PNG files beside it, of a finished run or one under way.
 
     Raises:
-        InputError: the folder holds no record of a run.
+        InputError: the folder holds no record of a run, or one of another version.
     """
+    try:
+        _write_report(folder)
+    except (ValueError, TypeError, KeyError, UndefinedError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{folder.path}: its records are not what this version of pruneloop writes ({reason})"
+        ) from error
+
+
+def _write_report(folder: RunFolder) -> None:
     rounds, facts = folder.read_rounds(), folder.read_facts()
     if not rounds or not facts:
         raise InputError(f"{folder.path}: holds no round of a run yet")
@@ -38,6 +53,7 @@ def write_report(folder: RunFolder) -> None:
         grid=by_layer_and_kind(newest),
         kinds=by_kind(layers),
         confusions=confusions(predictions, facts["data"]["labels"]) if predictions else None,
+        most_labels=_MOST_LABELS,
         changes=changes(predictions),
         examples=_EXAMPLES,
         files={file.name: file.stat().st_size for file in files},

@@ -5,7 +5,7 @@ import io
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import yaml
 from matplotlib.figure import Figure
 
 from pruneloop.durable import write_atomically
-from pruneloop.errors import InputError, Preempted
-from pruneloop.records import RoundRecord, RunFolder
-from pruneloop.report.figures import Tips, legible, new_axes, save_png, styled, to_svg
+from pruneloop.errors import CheckpointError, InputError, Preempted
+from pruneloop.records import RoundRecord, RunFolder, is_of_last_command
+from pruneloop.report.figures import Tips, new_axes, save_png, styled, to_svg
 from pruneloop.report.page import render
 
 _MOST_IN_LEGEND = 10
@@ -32,25 +32,28 @@ class Point:
     state: str
     exit_code: int
     message: str
+    of_last_command: bool
     rounds: list[RoundRecord]
 
     @property
     def label(self) -> str:
         """The settings in one line."""
-        return ", ".join(f"{key}={value}" for key, value in self.settings.items()) or "defaults"
+        return ", ".join(f"{key}={value}" for key, value in self.settings.items()) or "all seeds"
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Points that differ in their seed only, after one round.
+    """Points that differ in their seed only, after one round: `seeds` out of `members`.
 
     Deviations are those of the sample; None for a single point. `pareto` says that no
-    other mean of the sweep is both at least as sparse and at least as accurate.
+    other mean of the sweep is both at least as sparse and at least as accurate; means that
+    lack some of their seeds are not compared.
     """
 
     label: str
     round: int
     seeds: int
+    members: int
     sparsity: float
     model_sparsity: float
     accuracy: float
@@ -71,13 +74,13 @@ class Sweep:
 
     @property
     def exit_code(self) -> int:
-        """The largest exit code of a point: 0 if all are done."""
-        return max(point.exit_code for point in self.points)
+        """The largest exit code of a point of the last command: 0 if all are done."""
+        return max((point.exit_code for point in self.points if point.of_last_command), default=0)
 
     @property
     def unfinished(self) -> list[Point]:
-        """The points that failed, were stopped or were killed."""
-        return [point for point in self.points if point.state != "done"]
+        """The points that failed, were refused, stopped or killed."""
+        return [point for point in self.points if point.exit_code]
 
     @property
     def by_model(self) -> bool:
@@ -86,8 +89,10 @@ class Sweep:
 
     @property
     def last(self) -> list[Mean]:
-        """The means after their last rounds."""
-        return [means[-1] for means in self.means.values()]
+        """The means after the last rounds that all their seeds have."""
+        return [
+            max(means, key=lambda mean: (mean.seeds, mean.round)) for means in self.means.values()
+        ]
 
     @property
     def front(self) -> list[Mean]:
@@ -105,30 +110,45 @@ def read_sweep(path: Path) -> Sweep:
     folders = [hydra.parent for hydra in sorted(path.glob("*/.hydra"))]
     if not folders:
         raise InputError(f"{path}: holds no run and no sweep")
-    overrides = [_overrides(folder) for folder in folders]
+    overrides = [_overrides(RunFolder(folder)) for folder in folders]
     shared = set(overrides[0].items()).intersection(*(each.items() for each in overrides))
     points = [
-        _read_point(RunFolder(folder), dict(items for items in mine.items() if items not in shared))
+        _read_point(RunFolder(folder), {k: v for k, v in mine.items() if (k, v) not in shared})
         for folder, mine in zip(folders, overrides, strict=True)
     ]
     points.sort(key=_in_order)
     return Sweep(path, sorted(f"{k}={v}" for k, v in shared), points, _means(points))
 
 
-def _overrides(folder: Path) -> dict[str, str]:
-    file = folder / ".hydra" / "overrides.yaml"
-    lines = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else []
-    return dict(line.lstrip("+").split("=", 1) for line in lines)
+def _overrides(folder: RunFolder) -> dict[str, str]:
+    """Return a point's overrides: those it ran with, or those that Hydra wrote for it."""
+    written = folder.path / ".hydra" / "overrides.yaml"
+    try:
+        lines = folder.read_facts().get("overrides")
+        if lines is None:
+            lines = yaml.safe_load(written.read_text(encoding="utf-8")) or []
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    pairs = (str(line).lstrip("+").partition("=") for line in lines)
+    return {key: value for key, _, value in pairs}
 
 
 def _read_point(folder: RunFolder, settings: dict[str, str]) -> Point:
-    status = folder.read_status()
+    seed, name = settings.pop("seed", None), folder.path.name
+    last = is_of_last_command(folder.path)
+    try:
+        status, rounds = folder.read_status(), folder.read_rounds()
+    except (OSError, ValueError, TypeError) as error:
+        code = CheckpointError.exit_code
+        return Point(name, settings, seed, "unreadable", code, repr(error), last, [])
     state = status.get("state", "not started")
     # What is neither done nor says why it ended was killed: the same command goes on.
     code = status.get("exit_code", 0 if state == "done" else Preempted.exit_code)
-    seed = settings.pop("seed", None)
     message = status.get("message", "")
-    return Point(folder.path.name, settings, seed, state, code, message, folder.read_rounds())
+    if "refused" in status:
+        code, message = status["refused"]["exit_code"], status["refused"]["message"]
+        state = "refused"
+    return Point(name, settings, seed, state, code, message, last, rounds)
 
 
 def _in_order(point: Point) -> list[tuple[float, str]]:
@@ -151,7 +171,7 @@ def _means(points: Sequence[Point]) -> dict[str, list[Mean]]:
     means = {label: _means_of(label, members) for label, members in groups.items()}
     every = [mean for of_one in means.values() for mean in of_one]
     return {
-        label: [Mean(**asdict(mean) | {"pareto": _undominated(mean, every)}) for mean in of_one]
+        label: [replace(mean, pareto=_undominated(mean, every)) for mean in of_one]
         for label, of_one in means.items()
     }
 
@@ -166,6 +186,7 @@ def _means_of(label: str, members: Sequence[Point]) -> list[Mean]:
             label=label,
             round=number,
             seeds=len(records),
+            members=len(members),
             sparsity=statistics.fmean(r.sparsity for r in records),
             model_sparsity=statistics.fmean(r.model_sparsity for r in records),
             accuracy=statistics.fmean(r.accuracy for r in records),
@@ -183,9 +204,13 @@ def _deviation(values: Sequence[float]) -> float | None:
 
 def _undominated(mean: Mean, others: Sequence[Mean]) -> bool:
     here = (mean.model_sparsity, mean.accuracy)
-    return not any(
+    return mean.seeds == mean.members and not any(
         there != here and there[0] >= here[0] and there[1] >= here[1]
-        for there in ((other.model_sparsity, other.accuracy) for other in others)
+        for there in (
+            (other.model_sparsity, other.accuracy)
+            for other in others
+            if other.seeds == other.members
+        )
     )
 
 
@@ -194,11 +219,11 @@ def _undominated(mean: Mean, others: Sequence[Mean]) -> bool:
 
 def write_sweep(sweep: Sweep) -> str:
     """Write sweep.csv, sweep.html and sweep.png; return the summary to print."""
+    write_atomically(sweep.path / "sweep.csv", _csv(sweep))
     figure, tips = _figure(sweep)
     page = render("sweep.html", sweep=sweep, curve=to_svg(figure, tips))
-    save_png(figure, sweep.path / "sweep.png")
-    write_atomically(sweep.path / "sweep.csv", _csv(sweep))
     write_atomically(sweep.path / "sweep.html", page.encode())
+    save_png(figure, sweep.path / "sweep.png")
     return _summary(sweep)
 
 
@@ -247,7 +272,7 @@ def _figure(sweep: Sweep) -> tuple[Figure, Tips]:
         xs, ys = [x(mean) for mean in means], [mean.accuracy for mean in means]
         spread = [mean.accuracy_deviation or 0.0 for mean in means]
         axes.errorbar(xs, ys, spread, fmt="none", ecolor=color, capsize=3, lw=1)
-        axes.plot(xs, ys, "o-", color=color, markersize=5, label=legible(label), gid=gid)
+        axes.plot(xs, ys, "o-", color=color, markersize=5, label=label, gid=gid)
         tips[gid] = [_tip(mean) for mean in means]
     front = sweep.front
     axes.plot(
@@ -271,6 +296,10 @@ def _tip(mean: Mean) -> str:
     )
 
 
+def _seeds(mean: Mean) -> str:
+    return f"{mean.seeds} of {mean.members}" if mean.seeds < mean.members else str(mean.seeds)
+
+
 def _spread(value: float, deviation: float | None) -> str:
     return f"{value:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
 
@@ -281,7 +310,7 @@ def _summary(sweep: Sweep) -> str:
     rows += [
         [
             mean.label,
-            str(mean.seeds),
+            _seeds(mean),
             f"{mean.sparsity:.2%}",
             f"{mean.model_sparsity:.2%}",
             _spread(mean.accuracy, mean.accuracy_deviation),
