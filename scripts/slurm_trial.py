@@ -137,6 +137,15 @@ def command(*overrides: str) -> list[str]:
     return [sys.executable, str(ROOT / "train.py"), *overrides, *RUN]
 
 
+def sweep_command(folder: Path) -> list[str]:
+    """Return the line that submits a sweep of two points."""
+    return command(
+        *("-m", "hydra/launcher=slurm", "hydra.launcher.partition=main", "seed=0,1"),
+        *("hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1"),
+        *("hydra.launcher.timeout_min=60", f"hydra.sweep.dir={folder}"),
+    )
+
+
 def state_of(folder: Path) -> str:
     """Return what STATUS.json of a run's folder says."""
     try:
@@ -177,11 +186,7 @@ def try_sweep(place: Path, reference: Path) -> bool:
     """A sweep of two points, the first of them preempted."""
     begun = time.monotonic()
     sweep = place / "sweep"
-    line = command(
-        *("-m", "hydra/launcher=slurm", "hydra.launcher.partition=main", "seed=0,1"),
-        *("hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1"),
-        *("hydra.launcher.timeout_min=60", f"hydra.sweep.dir={sweep}"),
-    )
+    line = sweep_command(sweep)
     with subprocess.Popen(line, cwd=place, stdout=subprocess.PIPE, text=True) as process:
         preempt(sweep / "seed=0", lambda: job_in(sweep / "seed=0"))
         output, _ = process.communicate(timeout=600)
@@ -215,20 +220,17 @@ def try_script(place: Path, reference: Path) -> bool:
 
 
 def try_cancel(place: Path, reference: Path) -> bool:
-    """A sweep's job that its user cancels: it must stay away."""
+    """A sweep's jobs that their user cancels: they must stay away."""
     sweep = place / "cancelled"
-    line = command(
-        *("-m", "hydra/launcher=slurm", "hydra.launcher.partition=main", "seed=0"),
-        *("hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1"),
-        f"hydra.sweep.dir={sweep}",
-    )
+    line = sweep_command(sweep)
     with subprocess.Popen(line, cwd=place, stdout=subprocess.DEVNULL) as process:
         point = sweep / "seed=0"
         wait_for("a job at work", lambda: len(list(point.glob("state/state-*"))) > 1)
-        ask("scancel", job_in(point))
+        ask("scancel", job_in(point).split("_")[0])
         wait_for("an empty queue", lambda: not ask("squeue", "-h"))
         time.sleep(15)
-        gone = not ask("squeue", "-h")
+        # Had it come back, it would be at work, or have finished by now.
+        gone = not ask("squeue", "-h") and state_of(point) == "preempted"
         process.terminate()
     print(f"cancelled: {state_of(point)}, {'stays away' if gone else 'CAME BACK'}", flush=True)
     return gone
