@@ -195,6 +195,7 @@ def test_the_wheel_carries_conf_and_runs(tmp_path: Path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         assert "pruneloop/conf/config.yaml" in archive.namelist()
+        assert "pruneloop/report/templates/run.html" in archive.namelist()
         archive.extractall(tmp_path / "site")
     result = subprocess.run(
         [sys.executable, "-c", "from pruneloop.cli import main; main()", "--cfg", "job"],
