@@ -162,3 +162,16 @@ def test_no_override_names_code_or_leaves_the_folder(tmp_path: Path, override: s
     (line,) = life.errors.splitlines()
     assert override.lstrip("+~").split("=")[0] in line
     assert {path.name for path in (tmp_path / "here").iterdir()} == {"stdout.txt", "stderr.txt"}
+
+
+def test_a_column_may_be_called_anything(tmp_path: Path) -> None:
+    """`_target_` inside a longer word names no code."""
+    (tmp_path / "rows.csv").write_text("text,the_target_label\n")
+    life = Life(tmp_path, "data=files", "data.train=rows.csv", "data.label=the_target_label")
+    assert life.wait() == 3 and "no row with a text" in life.errors
+
+
+def test_hydras_own_help_still_works(tmp_path: Path) -> None:
+    life = Life(tmp_path, "--cfg", "hydra", "hydra.verbose=true", "hydra.sweeper.max_batch_size=1")
+    assert life.wait() == 0, life.errors
+    assert "max_batch_size: 1" in life.output

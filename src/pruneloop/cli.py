@@ -117,11 +117,12 @@ def _refuse_code(arguments: list[str]) -> None:
     """
     for argument in arguments:
         key = argument.lstrip("+~").partition("=")[0]
-        of_hydra = re.match(r"hydra\b(?!/)", key)
+        override = "=" in argument or argument.startswith("~")
+        of_hydra = override and re.match(r"hydra\b(?!/)", key)
         if (
             (of_hydra and not _HYDRA_KEYS.fullmatch(key))
             or argument.startswith("--experimental-rerun")  # it unpickles a file
-            or "_target_" in argument
+            or re.search(r"(?<!\w)_target_(?!\w)", argument)
         ):
             raise ConfigError(
                 f"{key}: cannot be set here; a configuration never names code to run or a "
