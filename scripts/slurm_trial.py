@@ -1,12 +1,13 @@
-"""Try a sweep on a real Slurm: a cluster of one node, a preempted job, and what came of it.
+"""Try a real Slurm: a cluster of two nodes on this machine, preempted jobs, what came of it.
 
-    python scripts/slurm_trial.py [sweep|script|cancel ...]
+    python scripts/slurm_trial.py [sweep|script|nodes|cancel ...]
 
 Starts munged, slurmctld and slurmd (Debian: apt install slurmctld slurmd slurm-client
 munge) with all their files in a temporary folder, submits a sweep of two points, sends
 SIGTERM to one of its jobs, and waits until the job has come back from the queue and the
 sweep has ended. The preempted point must then be bit for bit that of a run left alone.
-The same is done to one run submitted by scripts/slurm.sbatch; a cancelled job must stay away.
+The same is done to one run submitted by scripts/slurm.sbatch; the script must also run over
+two nodes, and a cancelled job must stay away.
 Needs root, since Slurm's daemons do. Ends with 77 where Slurm is not installed.
 """
 
@@ -38,13 +39,12 @@ SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 SlurmctldPort={ctld_port}
-SlurmdPort={slurmd_port}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -54,8 +54,9 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 JobRequeue=1
 ReturnToService=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
-PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+NodeName=trial1 NodeHostname={host} NodeAddr=127.0.0.1 Port={port_1} CPUs={cpus} State=UNKNOWN
+NodeName=trial2 NodeHostname={host} NodeAddr=127.0.0.1 Port={port_2} CPUs={cpus} State=UNKNOWN
+PartitionName=main Nodes=trial1,trial2 Default=YES MaxTime=INFINITE State=UP
 """
 
 
@@ -98,7 +99,7 @@ def cluster(folder: Path) -> Iterator[None]:
     """Run a Slurm of one node, this machine; its commands find it by SLURM_CONF."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     folder.chmod(0o755)
-    for name in ("state", "spool", "munge"):
+    for name in ("state", "spool-trial1", "spool-trial2", "munge"):
         (folder / name).mkdir(mode=0o700)
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o400)
@@ -108,7 +109,8 @@ def cluster(folder: Path) -> Iterator[None]:
             folder=folder,
             host=socket.gethostname().split(".")[0],
             ctld_port=free_port(),
-            slurmd_port=free_port(),
+            port_1=free_port(),
+            port_2=free_port(),
             cpus=os.cpu_count(),
         )
     )
@@ -120,8 +122,10 @@ def cluster(folder: Path) -> Iterator[None]:
         stack.enter_context(daemon(*munge))
         wait_for("munge's socket", (folder / "munge.socket").exists)
         stack.enter_context(daemon("slurmctld", "-D", "-f", str(config)))
-        stack.enter_context(daemon("slurmd", "-D", "-f", str(config)))
-        wait_for("an idle node", lambda: "idle" in ask("sinfo", "-h", "-o", "%t"))
+        for node in ("trial1", "trial2"):
+            stack.enter_context(daemon("slurmd", "-D", "-f", str(config), "-N", node))
+        nodes = ("sinfo", "-h", "-N", "-o", "%t")
+        wait_for("two idle nodes", lambda: ask(*nodes).split() == ["idle", "idle"])
         yield
         ask("scancel", "--user=root")
         wait_for("an empty queue", lambda: not ask("squeue", "-h"))
@@ -200,23 +204,43 @@ def try_sweep(place: Path, reference: Path) -> bool:
     return process.returncode == 0 and equal and (sweep / "sweep.html").exists()
 
 
-def try_script(place: Path, reference: Path) -> bool:
-    """One run by scripts/slurm.sbatch, preempted."""
-    (place / "outputs").mkdir()
-    (place / "train.py").symlink_to(ROOT / "train.py")
-    environment = os.environ | {"PYTHON": sys.executable}
-    line = ["sbatch", "--parsable", "--gpus-per-node=0", "--cpus-per-task=1"]
+def submit(place: Path, *options: str) -> tuple[str, Path]:
+    """Submit scripts/slurm.sbatch; return the job's number and its run's folder."""
+    (place / "outputs").mkdir(exist_ok=True)
+    if not (place / "train.py").exists():
+        (place / "train.py").symlink_to(ROOT / "train.py")
+    # The nodes' names mean nothing to this machine's resolver.
+    environment = os.environ | {"PYTHON": sys.executable, "MASTER_ADDR": "127.0.0.1"}
+    line = ["sbatch", "--parsable", "--gpus-per-node=0", "--cpus-per-task=1", *options]
     line += [str(ROOT / "scripts/slurm.sbatch"), *RUN, "seed=0"]
     number = subprocess.check_output(line, cwd=place, env=environment, text=True).strip()
-    run = place / f"outputs/slurm-{number}"
-    preempt(run, lambda: number)
+    return number, place / f"outputs/slurm-{number}"
+
+
+def ends_like(run: Path, reference: Path, what: str) -> bool:
+    """Wait for a run's end; whether it is that of another one."""
     wait_for("the run's end", lambda: state_of(run) in ("done", "failed"), 600)
     equal = state_of(run) == "done" and same_bits(run, reference)
-    print(
-        f"slurm.sbatch: {state_of(run)}, {'bit for bit' if equal else 'NOT'} that of a run "
-        "left alone"
-    )
+    print(f"{what}: {state_of(run)}, {'bit for bit' if equal else 'NOT'} that of a run left alone")
     return equal
+
+
+def try_script(place: Path, reference: Path) -> bool:
+    """One run by scripts/slurm.sbatch, preempted."""
+    number, run = submit(place)
+    preempt(run, lambda: number)
+    return ends_like(run, reference, "slurm.sbatch")
+
+
+def try_nodes(place: Path, _: Path) -> bool:
+    """One run by scripts/slurm.sbatch over two nodes, preempted, against two processes."""
+    alone = place / "alone"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    line = command("seed=0", f"hydra.run.dir={alone}")
+    subprocess.run([line[0], *torchrun, *line[1:]], check=True, stdout=subprocess.DEVNULL)
+    number, run = submit(place, "--nodes=2")
+    preempt(run, lambda: number)
+    return ends_like(run, alone, "slurm.sbatch on two nodes")
 
 
 def try_cancel(place: Path, reference: Path) -> bool:
@@ -236,6 +260,9 @@ def try_cancel(place: Path, reference: Path) -> bool:
     return gone
 
 
+TRIALS = {"sweep": try_sweep, "script": try_script, "nodes": try_nodes, "cancel": try_cancel}
+
+
 def main() -> None:
     """Try a sweep and a script; print what happened and end with 1 if anything is wrong."""
     lacks = missing()
@@ -248,9 +275,8 @@ def main() -> None:
         reference = place / "reference"
         line = command("seed=0", f"hydra.run.dir={reference}")
         subprocess.run(line, cwd=place, check=True, stdout=subprocess.DEVNULL)
-        trials = {"sweep": try_sweep, "script": try_script, "cancel": try_cancel}
         with cluster(place):
-            good = [trials[name](place, reference) for name in sys.argv[1:] or trials]
+            good = [TRIALS[name](place, reference) for name in sys.argv[1:] or TRIALS]
     sys.exit(0 if all(good) else 1)
 
 

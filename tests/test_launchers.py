@@ -1,4 +1,4 @@
-"""Sweeps by the launchers, for real: fresh processes, joblib, Ray, and a Slurm of one node."""
+"""Sweeps by the launchers, for real: fresh processes, joblib, Ray, and Slurm."""
 
 import json
 import os
