@@ -1,10 +1,12 @@
 """The scripts stay in step with the code that they are about."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 from conftest import ROOT
 
 
@@ -20,3 +22,17 @@ def script(name: str) -> ModuleType:
 def test_every_mutant_still_fits_the_code(mutant) -> None:
     assert (ROOT / mutant.file).read_text(encoding="utf-8").count(mutant.before) == 1
     assert all(Path(ROOT / test).exists() for test in mutant.tests if test.endswith(".py"))
+
+
+def test_the_kubernetes_job_starts_again_after_75_only() -> None:
+    text = (ROOT / "docs/clusters.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    spec = yaml.safe_load(block)["spec"]
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"  # what podFailurePolicy needs
+    rules = [(r["action"], r["onExitCodes"]) for r in spec["podFailurePolicy"]["rules"][::2]]
+    (ignored, again), (fails, never) = rules
+    assert (ignored, again["values"], fails) == ("Ignore", [75], "FailJob")
+    assert set(never["values"]) == {2, 3, 4, 6}
+    assert {again["containerName"], never["containerName"]} == {
+        container["name"] for container in spec["template"]["spec"]["containers"]
+    }
