@@ -19,7 +19,8 @@ from pruneloop.cli import goodness
 from pruneloop.errors import InputError
 from pruneloop.records import RoundRecord, RunFolder, mark_start
 from pruneloop.report import figures
-from pruneloop.report.sweep import Sweep, read_sweep, write_sweep
+from pruneloop.report.points import Sweep, read_sweep
+from pruneloop.report.sweep import write_sweep
 
 
 def point(folder: Path, overrides: list[str], rounds: list[RoundRecord], **status: object) -> None:

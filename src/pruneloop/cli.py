@@ -178,7 +178,8 @@ class SweepFolder(Callback):
 
 def _summarise(folder: Path) -> int:
     """Write and print a sweep's summary; return the largest exit code of its points."""
-    from pruneloop.report.sweep import read_sweep, write_sweep
+    from pruneloop.report.points import read_sweep
+    from pruneloop.report.sweep import write_sweep
 
     if not any(folder.glob("*/.hydra")):
         return 0  # it ended before its first point

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from pruneloop.errors import PruneloopError
 from pruneloop.records import RunFolder
+from pruneloop.report.points import read_sweep
 from pruneloop.report.run import write_report
-from pruneloop.report.sweep import read_sweep, write_sweep
+from pruneloop.report.sweep import write_sweep
 
 
 def main() -> None:

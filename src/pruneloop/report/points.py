@@ -1,0 +1,204 @@
+"""A sweep's points as its folder has them, side by side: means over seeds, the Pareto front."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from pruneloop.errors import CheckpointError, InputError, Preempted
+from pruneloop.records import RoundRecord, RunFolder, is_of_last_command
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep; `settings` are the overrides that not all points share."""
+
+    name: str
+    settings: dict[str, str]
+    seed: str | None
+    state: str
+    exit_code: int
+    message: str
+    of_last_command: bool
+    rounds: list[RoundRecord]
+
+    @property
+    def label(self) -> str:
+        """The settings in one line."""
+        return ", ".join(f"{key}={value}" for key, value in self.settings.items()) or "all seeds"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Points that differ in their seed only, after one round: `seeds` out of `members`.
+
+    Deviations are those of the sample; None for a single point. `pareto` says that no
+    other mean of the sweep is both at least as sparse and at least as accurate; means that
+    lack some of their seeds are not compared.
+    """
+
+    label: str
+    round: int
+    seeds: int
+    members: int
+    sparsity: float
+    model_sparsity: float
+    accuracy: float
+    accuracy_deviation: float | None
+    test_accuracy: float
+    test_deviation: float | None
+    pareto: bool = False
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as its folder has it."""
+
+    path: Path
+    shared: list[str]
+    points: list[Point]
+    means: dict[str, list[Mean]]
+
+    @property
+    def exit_code(self) -> int:
+        """The largest exit code of a point of the last command: 0 if all are done."""
+        return max((point.exit_code for point in self.points if point.of_last_command), default=0)
+
+    @property
+    def unfinished(self) -> list[Point]:
+        """The points that failed, were refused, stopped or killed."""
+        return [point for point in self.points if point.exit_code]
+
+    @property
+    def by_model(self) -> bool:
+        """Whether the points prune different matrices: then only the whole model compares."""
+        return len({point.rounds[0].prunable for point in self.points if point.rounds}) > 1
+
+    @property
+    def last(self) -> list[Mean]:
+        """The means after the last rounds that all their seeds have."""
+        return [
+            max(means, key=lambda mean: (mean.seeds, mean.round)) for means in self.means.values()
+        ]
+
+    @property
+    def front(self) -> list[Mean]:
+        """The Pareto front, sparsest last."""
+        found = [mean for means in self.means.values() for mean in means if mean.pareto]
+        return sorted(found, key=lambda mean: mean.model_sparsity)
+
+
+def read_sweep(path: Path) -> Sweep:
+    """Read the records of all points in a sweep's folder.
+
+    Raises:
+        InputError: there is no point in it.
+    """
+    folders = [hydra.parent for hydra in sorted(path.glob("*/.hydra"))]
+    if not folders:
+        raise InputError(f"{path}: holds no run and no sweep")
+    overrides = [_overrides(RunFolder(folder)) for folder in folders]
+    shared = set(overrides[0].items()).intersection(*(each.items() for each in overrides))
+    points = [
+        _read_point(RunFolder(folder), {k: v for k, v in mine.items() if (k, v) not in shared})
+        for folder, mine in zip(folders, overrides, strict=True)
+    ]
+    points.sort(key=_in_order)
+    return Sweep(path, sorted(f"{k}={v}" for k, v in shared), points, _means(points))
+
+
+def _overrides(folder: RunFolder) -> dict[str, str]:
+    """Return a point's overrides: those it ran with, or those that Hydra wrote for it."""
+    written = folder.path / ".hydra" / "overrides.yaml"
+    try:
+        lines = folder.read_facts().get("overrides")
+        if lines is None:
+            lines = yaml.safe_load(written.read_text(encoding="utf-8")) or []
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    pairs = (str(line).lstrip("+").partition("=") for line in lines)
+    return {key: value for key, _, value in pairs}
+
+
+def _read_point(folder: RunFolder, settings: dict[str, str]) -> Point:
+    seed, name = settings.pop("seed", None), folder.path.name
+    last = is_of_last_command(folder.path)
+    try:
+        status, rounds = folder.read_status(), folder.read_rounds()
+    except (OSError, ValueError, TypeError) as error:
+        code = CheckpointError.exit_code
+        return Point(name, settings, seed, "unreadable", code, repr(error), last, [])
+    state = status.get("state", "not started")
+    # What is neither done nor says why it ended was killed: the same command goes on.
+    code = status.get("exit_code", 0 if state == "done" else Preempted.exit_code)
+    message = status.get("message", "")
+    if "refused" in status:
+        code, message = status["refused"]["exit_code"], status["refused"]["message"]
+        state = "refused"
+    return Point(name, settings, seed, state, code, message, last, rounds)
+
+
+def _in_order(point: Point) -> list[tuple[float, str]]:
+    """Return what sorts points by their values, numbers as numbers."""
+
+    def key(value: str) -> tuple[float, str]:
+        try:
+            return float(value), ""
+        except ValueError:
+            return float("inf"), value
+
+    return [key(value) for value in (*point.settings.values(), point.seed or "")]
+
+
+def _means(points: Sequence[Point]) -> dict[str, list[Mean]]:
+    groups: dict[str, list[Point]] = defaultdict(list)
+    for point in points:
+        if point.rounds:
+            groups[point.label].append(point)
+    means = {label: _means_of(label, members) for label, members in groups.items()}
+    every = [mean for of_one in means.values() for mean in of_one]
+    return {
+        label: [replace(mean, pareto=_undominated(mean, every)) for mean in of_one]
+        for label, of_one in means.items()
+    }
+
+
+def _means_of(label: str, members: Sequence[Point]) -> list[Mean]:
+    rounds: dict[int, list[RoundRecord]] = defaultdict(list)
+    for point in members:
+        for record in point.rounds:
+            rounds[record.round].append(record)
+    return [
+        Mean(
+            label=label,
+            round=number,
+            seeds=len(records),
+            members=len(members),
+            sparsity=statistics.fmean(r.sparsity for r in records),
+            model_sparsity=statistics.fmean(r.model_sparsity for r in records),
+            accuracy=statistics.fmean(r.accuracy for r in records),
+            accuracy_deviation=_deviation([r.accuracy for r in records]),
+            test_accuracy=statistics.fmean(r.test_accuracy for r in records),
+            test_deviation=_deviation([r.test_accuracy for r in records]),
+        )
+        for number, records in sorted(rounds.items())
+    ]
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def _undominated(mean: Mean, others: Sequence[Mean]) -> bool:
+    here = (mean.model_sparsity, mean.accuracy)
+    return mean.seeds == mean.members and not any(
+        there != here and there[0] >= here[0] and there[1] >= here[1]
+        for there in (
+            (other.model_sparsity, other.accuracy)
+            for other in others
+            if other.seeds == other.members
+        )
+    )
