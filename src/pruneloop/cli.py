@@ -38,6 +38,7 @@ from pruneloop.errors import (
     PeerLost,
     Preempted,
     PruneloopError,
+    reason,
 )
 from pruneloop.records import RoundRecord, RunFolder, mark_start
 
@@ -189,17 +190,14 @@ def _summarise(folder: Path) -> int:
 
 
 def _note_failure(error: Exception) -> None:
-    """Leave in STATUS.json why a command failed before its run could say so itself."""
+    """Leave in STATUS.json why a command failed, also before its run could say so itself."""
     if isinstance(error, (FolderInUse, PeerLost)):
         return  # STATUS.json speaks of another process
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     known = _explain(error)
     message, code = (str(known), known.exit_code) if known else (repr(error), 1)
     with suppress(OSError, ValueError):  # a folder that is gone must not hide what went wrong
-        if folder.is_done():
-            folder.write_refusal(message, code)
-        elif folder.read_status().get("message") != f"{type(error).__name__}: {error}":
-            folder.write_status("failed", message=message, exit_code=code)
+        folder.write_failure(message, code)
 
 
 def _conf_folder() -> str:
@@ -274,8 +272,7 @@ def _explain(error: BaseException) -> PruneloopError | Preempted | None:
     if isinstance(error, OSError):
         return EnvironmentFault.of(error)
     if type(error).__module__.startswith("submitit"):
-        reason = str(error).splitlines()[0]
-        return EnvironmentFault(f"a job of the sweep ended without a result ({reason})")
+        return EnvironmentFault(f"a job of the sweep ended without a result ({reason(error)})")
     return None
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 import torch
 
-from pruneloop.errors import CheckpointError, EnvironmentFault, PeerLost, Preempted
+from pruneloop.errors import EnvironmentFault, PeerLost, Preempted, PruneloopError
 from pruneloop.records import RunFolder
 
 
@@ -61,35 +61,36 @@ def status(folder: RunFolder, main: bool) -> Iterator[None]:
         EnvironmentFault: the GPU's memory is full, or the system refused something.
     """
     try:
-        with machine_faults():
+        with _machine_faults():
             yield
-    except CheckpointError:
-        raise  # the command is refused, and no run of it has begun
     except BaseException as error:
-        state, code = "failed", getattr(error, "exit_code", 1)
-        if isinstance(error, Preempted):
-            state = "preempted"
-        if isinstance(error, KeyboardInterrupt):
-            state, code = "interrupted", 130
-        message = f"{type(error).__name__}: {error}".rstrip(": ")
-        with suppress(OSError):  # a full disk must not hide what went wrong
-            if _may_write(folder.read_status().get("state"), main, error):
-                folder.write_status(state, message=message, exit_code=code)
+        with suppress(OSError, ValueError):  # a full disk must not hide what went wrong
+            _note(folder, main, error)
         raise
     if main:
         folder.write_status("done")
 
 
-def _may_write(state: str | None, main: bool, error: BaseException) -> bool:
-    """Whether an error is to replace the state that STATUS.json has."""
+def _note(folder: RunFolder, main: bool, error: BaseException) -> None:
+    code = getattr(error, "exit_code", 1)
     if isinstance(error, PeerLost):
-        return main and state != "failed"  # the other process has said why
-    # A finished run stays finished if it is only refused to go on.
-    return (main or isinstance(error, EnvironmentFault)) and state != "done"
+        if main and folder.read_status().get("state") != "failed":
+            folder.write_failure(str(error), code)  # the other process has not said why
+    elif isinstance(error, Exception):
+        if main or isinstance(error, EnvironmentFault):
+            known = isinstance(error, PruneloopError)
+            folder.write_failure(str(error) if known else repr(error), code)
+    elif main and not folder.is_done():
+        preempted = isinstance(error, Preempted)
+        folder.write_status(
+            "preempted" if preempted else "interrupted",
+            message=str(error),
+            exit_code=code if preempted else 130,
+        )
 
 
 @contextmanager
-def machine_faults() -> Iterator[None]:
+def _machine_faults() -> Iterator[None]:
     """Turn what the machine refuses into a line of advice."""
     try:
         yield

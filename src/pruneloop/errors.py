@@ -1,6 +1,11 @@
 """What can go wrong, and the exit code that each of it ends the process with."""
 
 
+def reason(error: BaseException) -> str:
+    """Return the first line of what an exception says, or its name if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class PruneloopError(Exception):
     """A failure with one line to say. `exit_code` 1 is reserved for our own bugs."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.constants import HF_HUB_OFFLINE
 
-from pruneloop.errors import ConfigError, EnvironmentFault
+from pruneloop.errors import ConfigError, EnvironmentFault, reason
 
 
 def check_upload(repository: str) -> None:
@@ -39,9 +39,8 @@ def push(checkpoint: Path, repository: str, message: str) -> str:
         api.upload_folder(repo_id=repository, folder_path=checkpoint, commit_message=message)
     # Whatever it is, the checkpoint is safe, and that must be said.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EnvironmentFault(
-            f"push_to_hub={repository}: {reason}; the checkpoint is in {checkpoint}, and the "
-            "same command again tries only the upload"
+            f"push_to_hub={repository}: {reason(error)}; the checkpoint is in {checkpoint}, "
+            "and the same command again tries only the upload"
         ) from error
     return str(address)

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pruneloop.errors import InputError, PruneloopError
+from pruneloop.errors import InputError, PruneloopError, reason
 from pruneloop.pruning import kind_of
 
 _NAMES = ("model.safetensors", "pytorch_model.bin")
@@ -44,12 +44,12 @@ def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
         else:
             yield from torch.load(path, map_location="cpu", weights_only=True).items()
     except UnpicklingError as error:
-        reason = "damaged, or a pickle of more than weights, which is not read"
-        raise InputError(f"{path}: {reason}") from error
+        raise InputError(
+            f"{path}: damaged, or a pickle of more than weights, which is not read"
+        ) from error
     # torch says RuntimeError or EOFError of a damaged file.
     except (OSError, RuntimeError, EOFError, SafetensorError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path}: cannot be read ({reason})") from error
+        raise InputError(f"{path}: cannot be read ({reason(error)})") from error
 
 
 def zeros_of(path: Path) -> dict[str, tuple[int, int]]:

@@ -139,12 +139,16 @@ def _run_rounds(
     if main:
         if not finished:
             folder.write_status("running", pid=os.getpid(), host=platform.node())
-        _announce(config, material)
-        folder.write_facts(_facts(config, overrides, material))
+        facts = _facts(config, overrides, material)
+        _announce(facts, len(material.masks))
+        folder.write_facts(facts)
     setting = _setting(config, folder, states, material, own, saved)
     device = material.accelerator.device
-    masks = Masks({name: mask.to(device) for name, mask in material.masks.items()})
-    rounds = Rounds(setting, masks, stop_requested)
+    rounds = Rounds(
+        setting,
+        Masks({name: mask.to(device) for name, mask in material.masks.items()}),
+        stop_requested,
+    )
     if saved is not None:
         rounds.resume(saved)
     try:
@@ -252,18 +256,17 @@ def _predictions(
 # -- words -----------------------------------------------------------------------------
 
 
-def _announce(config: Config, material: _Material) -> None:
+def _announce(facts: Mapping[str, Any], matrices: int) -> None:
     """Say what is about to happen."""
-    accelerator, masks = material.accelerator, material.masks
-    zeros = planned_zeros(config.prune, masks, material.drops)
+    zeros = facts["planned_zeros"]
     log.info(
-        f"model: {_parameters(material):,} parameters, {masks.prunable:,} of them prunable in "
-        f"{len(masks)} matrices; {accelerator.num_processes} process(es) on "
-        f"{accelerator.device.type} ({_hardware(accelerator)}), {config.finetune.precision.name}"
+        f"model: {facts['parameters']:,} parameters, {facts['prunable']:,} of them prunable in "
+        f"{matrices} matrices; {facts['processes']} process(es) on {facts['device']} "
+        f"({facts['hardware']}), {facts['precision']}"
     )
     if zeros[0]:
         log.info(f"{zeros[0]:,} prunable weights are zero already and stay so")
-    log.info(f"plan:\n{plan_table(zeros, masks.prunable)}")
+    log.info(f"plan:\n{plan_table(zeros, facts['prunable'])}")
 
 
 def _facts(config: Config, overrides: list[str], material: _Material) -> dict[str, Any]:
@@ -279,7 +282,7 @@ def _facts(config: Config, overrides: list[str], material: _Material) -> dict[st
         "model": name or "tiny",
         "base_model": _on_hub(name),
         "data": material.data.facts | {"hub_name": _on_hub(hub_data)},
-        "parameters": _parameters(material),
+        "parameters": sum(p.numel() for p in material.classifier.model.parameters()),
         "prunable": material.masks.prunable,
         "planned_zeros": planned_zeros(config.prune, material.masks, material.drops),
         "device": accelerator.device.type,
@@ -305,10 +308,6 @@ def _command(overrides: list[str], processes: int) -> str:
 def _on_hub(name: str | None) -> str | None:
     """Return a name of the hub; None for a folder here."""
     return None if name is None or Path(name).expanduser().exists() else name
-
-
-def _parameters(material: _Material) -> int:
-    return sum(parameter.numel() for parameter in material.classifier.model.parameters())
 
 
 def _hardware(accelerator: Accelerator) -> str:

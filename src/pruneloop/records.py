@@ -114,10 +114,16 @@ class RunFolder:
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         self._write_json(self.status, {"state": state, "updated": now, **facts})
 
-    def write_refusal(self, message: str, exit_code: int) -> None:
-        """Add to a finished run's STATUS.json that a later command could not go on with it."""
-        refused = {"message": message, "exit_code": exit_code}
-        self._write_json(self.status, self.read_status() | {"refused": refused})
+    def write_failure(self, message: str, exit_code: int) -> None:
+        """Write into STATUS.json why a command failed.
+
+        A finished run stays `done`; that a later command could not go on with it is added.
+        """
+        failure = {"message": message, "exit_code": exit_code}
+        if self.is_done():
+            self._write_json(self.status, self.read_status() | {"refused": failure})
+        else:
+            self.write_status("failed", **failure)
 
     def read_status(self) -> dict[str, Any]:
         """Read STATUS.json; an absent file is empty."""

@@ -80,7 +80,8 @@ class Rounds:
     def __init__(self, setting: Setting, masks: Masks, stop_requested: Callable[[], bool]) -> None:
         self._set = setting
         self._stop_requested = stop_requested
-        self.masks = self._first_masks = masks
+        self.masks = masks
+        self._first_units = setting.method(1).units(masks)
         # Agreeing on a signal must not wait for a GPU: a group of its own on the CPUs.
         many = setting.accelerator.num_processes > 1
         self._agreement = torch.distributed.new_group(backend="gloo") if many else None
@@ -112,7 +113,7 @@ class Rounds:
                     value.copy_(saved.tensors["model"][name])
             # In the order of the scope, which files do not keep and methods depend on.
             masks = saved.tensors["masks"]
-            self.masks = Masks({name: masks[name].to(device) for name in self._first_masks})
+            self.masks = Masks({name: masks[name].to(device) for name in self._set.weights})
             if self.records:
                 self.predictions = saved.tensors["predictions"]
             self._saved_training = saved.tensors.get("training")
@@ -190,10 +191,9 @@ class Rounds:
         """
         if number < 1:
             return
-        units = self._set.method(1).units
         gone = [sum(drops) for drops in zip(*self._set.drops[:number], strict=True)]
-        left = [n - lost for n, lost in zip(units(self._first_masks), gone, strict=True)]
-        if units(self.masks) != left:
+        left = [n - lost for n, lost in zip(self._first_units, gone, strict=True)]
+        if self._set.method(1).units(self.masks) != left:
             raise InvariantError(f"the masks are not what {number} planned rounds leave")
 
     def _train(self, number: int) -> tuple[float, int]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from pruneloop.errors import EnvironmentFault
+from pruneloop.errors import EnvironmentFault, reason
 from pruneloop.records import RoundRecord
 
 log = logging.getLogger(__name__)
@@ -59,9 +59,8 @@ class Tracking:
         try:
             self._open(self._name, folder, settings, step)
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise EnvironmentFault(
-                f"tracker={self._name}: cannot be opened ({reason}); try tracker=none"
+                f"tracker={self._name}: cannot be opened ({reason(error)}); try tracker=none"
             ) from error
 
     def _open(self, name: str, folder: Path, settings: Mapping[str, Any], step: int) -> None:

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from pruneloop.config import ModelConfig, PretrainedModel, TinyModel, Tokenizer
-from pruneloop.errors import EnvironmentFault, InputError
+from pruneloop.errors import EnvironmentFault, InputError, reason
 from pruneloop.model.tokenizers import load_kobert_tokenizer, train_wordpiece
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -103,8 +103,10 @@ def _load_pretrained(config: PretrainedModel, names: dict[int, str]) -> Classifi
             ignore_mismatched_sizes=True,  # another number of labels in an old head
         )
     except UnpicklingError as error:
-        reason = "its weights are damaged, or a pickle of more than weights, which is not read"
-        raise InputError(f"model.name={config.name}: {reason}") from error
+        raise InputError(
+            f"model.name={config.name}: its weights are damaged, or a pickle of more than "
+            "weights, which is not read"
+        ) from error
     # torch says RuntimeError or EOFError of a damaged pytorch_model.bin.
     except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
         raise _explained(config.name, error) from error
@@ -135,10 +137,9 @@ def _load_tokenizer(config: PretrainedModel) -> PreTrainedTokenizerBase:
 
 
 def _explained(name: str, error: Exception) -> Exception:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if Path(name).expanduser().is_dir():
-        return InputError(f"model.name={name}: cannot be loaded ({reason})")
+        return InputError(f"model.name={name}: cannot be loaded ({reason(error)})")
     return EnvironmentFault(
-        f"model.name={name}: is no folder here and cannot be loaded from the hub ({reason}); "
-        "offline? give a local copy as model.name=/folder"
+        f"model.name={name}: is no folder here and cannot be loaded from the hub "
+        f"({reason(error)}); offline? give a local copy as model.name=/folder"
     )

@@ -26,12 +26,19 @@ def score(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
+def spread(value: float, deviation: float | None) -> str:
+    """Write a mean, with its standard deviation if it has one."""
+    return score(value) + ("" if deviation is None else f" ± {score(deviation)}")
+
+
 def megabytes(size: float) -> str:
     """Write a size in bytes in millions of bytes."""
     return f"{size / 1e6:,.2f} MB"
 
 
-_TEMPLATES.filters.update(percent=percent, score=score, megabytes=megabytes, svg=Markup)
+_TEMPLATES.filters.update(
+    percent=percent, score=score, spread=spread, megabytes=megabytes, svg=Markup
+)
 
 
 def render(template: str, **values: Any) -> str:

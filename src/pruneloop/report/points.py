@@ -52,6 +52,16 @@ class Mean:
     test_deviation: float | None
     pareto: bool = False
 
+    @property
+    def complete(self) -> bool:
+        """Whether every seed got that far."""
+        return self.seeds == self.members
+
+    @property
+    def counted(self) -> str:
+        """How many seeds got that far, and of how many if not all did."""
+        return str(self.seeds) if self.complete else f"{self.seeds} of {self.members}"
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -159,9 +169,11 @@ def _means(points: Sequence[Point]) -> dict[str, list[Mean]]:
         if point.rounds:
             groups[point.label].append(point)
     means = {label: _means_of(label, members) for label, members in groups.items()}
-    every = [mean for of_one in means.values() for mean in of_one]
+    compared = [mean for of_one in means.values() for mean in of_one if mean.complete]
     return {
-        label: [replace(mean, pareto=_undominated(mean, every)) for mean in of_one]
+        label: [
+            replace(mean, pareto=mean.complete and _undominated(mean, compared)) for mean in of_one
+        ]
         for label, of_one in means.items()
     }
 
@@ -194,11 +206,7 @@ def _deviation(values: Sequence[float]) -> float | None:
 
 def _undominated(mean: Mean, others: Sequence[Mean]) -> bool:
     here = (mean.model_sparsity, mean.accuracy)
-    return mean.seeds == mean.members and not any(
-        there != here and there[0] >= here[0] and there[1] >= here[1]
-        for there in (
-            (other.model_sparsity, other.accuracy)
-            for other in others
-            if other.seeds == other.members
-        )
+    theirs = [(other.model_sparsity, other.accuracy) for other in others]
+    return not any(
+        there != here and there[0] >= here[0] and there[1] >= here[1] for there in theirs
     )

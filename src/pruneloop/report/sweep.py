@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pruneloop.durable import write_atomically
 from pruneloop.records import RoundRecord
 from pruneloop.report.figures import Tips, new_axes, save_png, styled, to_svg
-from pruneloop.report.page import render
+from pruneloop.report.page import percent, render, spread
 from pruneloop.report.points import Mean, Sweep
 
 _MOST_IN_LEGEND = 10
@@ -70,8 +70,8 @@ def _figure(sweep: Sweep) -> tuple[Figure, Tips]:
                 ys = [r.accuracy for r in point.rounds]
                 axes.plot([x(r) for r in point.rounds], ys, "-", color=color, alpha=0.25, lw=1)
         xs, ys = [x(mean) for mean in means], [mean.accuracy for mean in means]
-        spread = [mean.accuracy_deviation or 0.0 for mean in means]
-        axes.errorbar(xs, ys, spread, fmt="none", ecolor=color, capsize=3, lw=1)
+        bars = [mean.accuracy_deviation or 0.0 for mean in means]
+        axes.errorbar(xs, ys, bars, fmt="none", ecolor=color, capsize=3, lw=1)
         axes.plot(xs, ys, "o-", color=color, markersize=5, label=label, gid=gid)
         tips[gid] = [_tip(mean) for mean in means]
     front = sweep.front
@@ -92,16 +92,8 @@ def _figure(sweep: Sweep) -> tuple[Figure, Tips]:
 def _tip(mean: Mean) -> str:
     return (
         f"{mean.label}, round {mean.round}: {mean.sparsity:.2%} sparse, accuracy "
-        f"{_spread(mean.accuracy, mean.accuracy_deviation)}"
+        f"{spread(mean.accuracy, mean.accuracy_deviation)}"
     )
-
-
-def _seeds(mean: Mean) -> str:
-    return f"{mean.seeds} of {mean.members}" if mean.seeds < mean.members else str(mean.seeds)
-
-
-def _spread(value: float, deviation: float | None) -> str:
-    return f"{value:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
 
 
 def _summary(sweep: Sweep) -> str:
@@ -110,11 +102,11 @@ def _summary(sweep: Sweep) -> str:
     rows += [
         [
             mean.label,
-            _seeds(mean),
-            f"{mean.sparsity:.2%}",
-            f"{mean.model_sparsity:.2%}",
-            _spread(mean.accuracy, mean.accuracy_deviation),
-            _spread(mean.test_accuracy, mean.test_deviation),
+            mean.counted,
+            percent(mean.sparsity),
+            percent(mean.model_sparsity),
+            spread(mean.accuracy, mean.accuracy_deviation),
+            spread(mean.test_accuracy, mean.test_deviation),
         ]
         for mean in sweep.last
     ]
