@@ -13,12 +13,18 @@ from torch.nn.utils import prune
 
 from pruneloop.errors import InvariantError
 from pruneloop.pruning import (
+    Evidence,
     GlobalL1,
+    Groups,
     LayerL1,
+    Lines,
+    Magnitude,
     Masks,
     Method,
+    Random,
     RandomGlobal,
     StructuredLn,
+    Taylor,
     drops_by_amount,
 )
 
@@ -29,9 +35,13 @@ SEEDS = st.integers(0, 2**32)
 
 
 def distinct(shapes: Shapes, generator: torch.Generator) -> list[Tensor]:
-    """Return random tensors without two equal magnitudes, and without a zero."""
+    """Return random tensors without two equal magnitudes, and without a zero.
+
+    Odd powers, so that no two rows or columns have equal norms: of those, torch's `topk` takes
+    whichever it meets, and ours the first.
+    """
     sizes = [rows * columns for rows, columns in shapes]
-    magnitudes = torch.randperm(sum(sizes), generator=generator).add(1) / sum(sizes)
+    magnitudes = torch.randperm(sum(sizes), generator=generator).add(1).pow(0.7) / sum(sizes)
     signs = torch.randint(0, 2, (sum(sizes),), generator=generator) * 2 - 1
     return [
         part.view(shape)
@@ -205,20 +215,21 @@ SMALL = {"a": tensor([[1.0, -2.0, 3.0], [-4.0, 5.0, 6.0]]), "b": tensor([[10.0, 
 
 
 @pytest.mark.parametrize(
-    ("method", "units", "sizes", "drops", "a", "b"),
+    ("method", "units", "drops", "a", "b"),
     [
-        (GlobalL1(), [10], [1], [4], [[0, 0, 0], [1, 1, 1]], [[1, 0], [1, 1]]),
-        (LayerL1(), [6, 4], [1, 1], [2, 1], [[0, 0, 1], [1, 1, 1]], [[1, 0], [1, 1]]),
-        (StructuredLn(1, 0), [2, 2], [3, 2], [1, 1], [[0] * 3, [1] * 3], [[0, 0], [1, 1]]),
-        (StructuredLn(2, 1), [3, 2], [2, 2], [1, 0], [[0, 1, 1]] * 2, [[1, 1], [1, 1]]),
-        (StructuredLn(math.inf, 1), [3, 2], [2, 2], [2, 1], [[0, 0, 1]] * 2, [[1, 0], [1, 0]]),
+        (GlobalL1(), [10], [4], [[0, 0, 0], [1, 1, 1]], [[1, 0], [1, 1]]),
+        (LayerL1(), [6, 4], [2, 1], [[0, 0, 1], [1, 1, 1]], [[1, 0], [1, 1]]),
+        (StructuredLn(1, 0), [2, 2], [1, 1], [[0] * 3, [1] * 3], [[0, 0], [1, 1]]),
+        (StructuredLn(2, 1), [3, 2], [1, 0], [[0, 1, 1]] * 2, [[1, 1], [1, 1]]),
+        (StructuredLn(math.inf, 1), [3, 2], [2, 1], [[0, 0, 1]] * 2, [[1, 0], [1, 0]]),
     ],
     ids=["global", "layer", "rows by L1", "columns by L2", "columns by the largest"],
 )
-def test_by_hand(method: Method, units: list, sizes: list, drops: list, a: list, b: list) -> None:
+def test_by_hand(method: Method, units: list, drops: list, a: list, b: list) -> None:
     dense = Masks.dense(SMALL)
-    assert (method.units(dense), method.unit_sizes(dense)) == (units, sizes)
+    assert method.units(dense) == units
     masks = method.prune(SMALL, dense, drops)
+    assert method.zeros(dense, drops) == (masks.zeros, masks.zeros)
     assert {name: mask.int().tolist() for name, mask in masks.items()} == {"a": a, "b": b}
     assert list(masks) == ["a", "b"]
     assert method.units(masks) == [u - d for u, d in zip(units, drops, strict=True)]
@@ -363,3 +374,57 @@ def test_permanent_zeros_between_rounds_are_not_pruned_twice() -> None:
         by_amount(GlobalL1(), forgetful, Masks.dense(forgetful), 0.2).zero_weights(forgetful)
     assert Masks.from_zeros(weights).zeros == 672
     assert Masks.from_zeros(forgetful).zeros == 200
+
+
+def test_a_criterion_and_groups_are_apart() -> None:
+    """Taylor's scores by matrix: the same groups as layer_l1, another ranking."""
+    method = Method(Taylor(), Groups(together=False))
+    saliency = {
+        "a": tensor([[6.0, 5.0, 4.0], [3.0, 2.0, 1.0]]),
+        "b": tensor([[1.0, 4.0], [2.0, 3.0]]),
+    }
+    assert method.needs == Evidence.saliency
+    masks = method.prune(SMALL, Masks.dense(SMALL), [2, 1], saliency)
+    found = {name: mask.int().tolist() for name, mask in masks.items()}
+    assert found == {"a": [[1, 1, 1], [1, 0, 0]], "b": [[0, 1], [1, 1]]}
+
+
+CAPPED = [
+    Method(Magnitude(), Groups(cap=0.5)),
+    Method(Magnitude(), Groups(together=False, cap=0.5)),
+    Method(Random(3), Groups(cap=0.5)),
+    Method(Magnitude(), Groups(Lines(2, 0), together=False, cap=0.5)),
+    Method(Magnitude(), Groups(Lines(1, 1), together=True, cap=0.5)),
+]
+
+
+@pytest.mark.parametrize("method", CAPPED, ids=str)
+def test_the_cap_works_for_every_criterion_and_group(method: Method) -> None:
+    """All that there is room for can be taken, no matrix passes the cap, and no more goes."""
+    generator = torch.Generator().manual_seed(0)
+    weights = {"a": torch.randn(7, 5, generator=generator), "b": torch.randn(4, 5) * 9}
+    masks = Masks.dense(weights)
+    room = method.room(masks)
+    full = method.prune(weights, masks, room)
+    assert [u - r for u, r in zip(method.units(masks), room, strict=True)] == method.units(full)
+    assert all(zeros <= 0.5 * full[name].numel() for name, zeros in full.zeros_by_name().items())
+    assert method.room(full) == [0] * len(room)
+    with pytest.raises(InvariantError, match="leaves too little"):
+        method.prune(weights, masks, [r + 1 for r in room])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(seed=SEEDS, density=st.floats(0.2, 0.9), share=st.floats(0, 1), dim=st.integers(0, 1))
+def test_zeros_of_uneven_lines_lie_between_what_is_said(
+    seed: int, density: float, share: float, dim: int
+) -> None:
+    """Over unstructured zeros the count depends on the lines that go: both ends are said."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {"a": torch.randn(9, 7, generator=generator)}
+    masks = Masks({"a": torch.rand(9, 7, generator=generator) < density})
+    masks.zero_weights(weights)
+    method = StructuredLn(2, dim)
+    drops = [round(share * room) for room in method.room(masks)]
+    fewest, most = method.zeros(masks, drops)
+    zeros = method.prune(weights, masks, drops).zeros
+    assert fewest <= zeros <= most

@@ -5,18 +5,29 @@ and `Masks.zero_gradients` before each optimiser step keeps them zero. Nothing h
 knows about data or training.
 """
 
+from pruneloop.pruning.criteria import Evidence, Magnitude, Random, Taylor
+from pruneloop.pruning.groups import Groups, Lines, Single
 from pruneloop.pruning.masks import Masks
 from pruneloop.pruning.methods import GlobalL1, LayerL1, Method, RandomGlobal, StructuredLn
+from pruneloop.pruning.pruned_model import PrunedModel
 from pruneloop.pruning.schedule import drops_by_amount, drops_to_target
 from pruneloop.pruning.scope import check_scope, kind_of, prunable_weights
 
 __all__ = [
+    "Evidence",
     "GlobalL1",
+    "Groups",
     "LayerL1",
+    "Lines",
+    "Magnitude",
     "Masks",
     "Method",
+    "PrunedModel",
+    "Random",
     "RandomGlobal",
+    "Single",
     "StructuredLn",
+    "Taylor",
     "check_scope",
     "drops_by_amount",
     "drops_to_target",

@@ -1,0 +1,84 @@
+"""What ranks the weights: a criterion gives each one a score, and the smallest go first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pruneloop.pruning.masks import Masks
+
+Weights = Mapping[str, Tensor]
+
+
+class Evidence(Enum):
+    """What a criterion can need to know of the training rows, beyond the weights."""
+
+    saliency = "the sum over batches of |w * dL/dw|, for every weight"
+
+
+class Criterion(Protocol):
+    """What a criterion offers."""
+
+    @property
+    def needs(self) -> Evidence | None:
+        """The evidence that its scores are made of; None for the weights alone."""
+
+    def scores(self, weights: Weights, masks: Masks, evidence: Weights) -> Weights:
+        """Return a tensor of each weight's shape; weights are ranked by its magnitude.
+
+        A pruned weight must score 0.
+
+        Args:
+            weights: they must be 0 where they are pruned already.
+            evidence: what `needs` names, by parameter name; empty for None.
+        """
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """|w|, as `torch.nn.utils.prune.L1Unstructured`."""
+
+    needs = None
+
+    def scores(self, weights: Weights, masks: Masks, evidence: Weights) -> Weights:
+        return weights
+
+
+@dataclass(frozen=True)
+class Random:
+    """Drawn at random, as `torch.nn.utils.prune.RandomUnstructured`: the control.
+
+    The scores are `torch.rand` on the CPU from `seed`, in scope order over the kept
+    weights, so that they are the same on every device and rank. A new round needs a new
+    seed.
+    """
+
+    seed: int
+    needs = None
+
+    def scores(self, weights: Weights, masks: Masks, evidence: Weights) -> Weights:
+        generator = torch.Generator().manual_seed(self.seed)
+        scores = {}
+        for name, mask in masks.items():
+            # torch prunes the largest draws. The difference is exact, and never the 0
+            # of a pruned weight.
+            drawn = 1 - torch.rand(int(mask.count_nonzero()), generator=generator)
+            score = torch.zeros(mask.shape, device=mask.device)
+            scores[name] = score.masked_scatter_(mask, drawn.to(mask.device))
+        return scores
+
+
+@dataclass(frozen=True)
+class Taylor:
+    """The first-order change of the loss without the weight, |w * dL/dw|, over batches.
+
+    Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning".
+    """
+
+    needs = Evidence.saliency
+
+    def scores(self, weights: Weights, masks: Masks, evidence: Weights) -> Weights:
+        return {name: evidence[name] * mask for name, mask in masks.items()}
