@@ -9,7 +9,7 @@ sys.path.insert(0, SOURCE)
 # For the processes that a launcher starts.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SOURCE, os.environ.get("PYTHONPATH")]))
 
-from pruneloop.cli import main  # noqa: E402
+from pruneloop.command import main  # noqa: E402
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""A run's resumable state: written so that a crash at any instruction loses no run.
+"""A run's resumable state, and its archive: a crash at any instruction loses no run.
 
 A saved state is a folder of safetensors and JSON files with a manifest of their hashes.
 It is written under a temporary name, flushed, and renamed when it is complete; older
@@ -27,6 +27,7 @@ from pruneloop.durable import (
     fresh_folder,
     publish_folder,
     remove_folder,
+    saving,
     seal_folder,
 )
 from pruneloop.errors import CheckpointError, FolderInUse
@@ -39,11 +40,25 @@ _KEPT = 2
 
 @dataclass(frozen=True)
 class SavedState:
-    """A state read back: its name, where the run was, and the tensors by file name."""
+    """A sealed folder read back: where the run was, and its tensors when they are asked for."""
 
-    name: str
+    folder: Path
     position: dict[str, Any]
-    tensors: dict[str, dict[str, Tensor]]
+    files: tuple[str, ...]
+
+    def __contains__(self, name: str) -> bool:
+        return f"{name}.safetensors" in self.files
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Return the tensors of one of its files.
+
+        Raises:
+            CheckpointError: it has no such file, or not one of tensors.
+        """
+        try:
+            return load_file(self.folder / f"{name}.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{self.folder / name}: {error}") from error
 
 
 class StateFolder:
@@ -153,15 +168,56 @@ def _read(folder: Path) -> SavedState:
     if _POSITION not in names:
         raise CheckpointError(f"{_POSITION} is missing")
     try:
-        tensors = {
-            name.removesuffix(".safetensors"): load_file(folder / name)
-            for name in names
-            if name.endswith(".safetensors")
-        }
         position = json.loads((folder / _POSITION).read_text(encoding="utf-8"))
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{type(error).__name__}: {error}") from error
-    return SavedState(folder.name, position, tensors)
+    return SavedState(folder, position, tuple(names))
+
+
+class Archive:
+    """Sealed weights of a run under a name, written once: what no state has to carry."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, name: str, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Write tensors by file name, unless a whole entry of that name is there already.
+
+        Raises:
+            EnvironmentFault: there is no space, or a write was refused.
+        """
+        with contextlib.suppress(CheckpointError):
+            check_folder(self._path / name)
+            return
+        self._path.mkdir(exist_ok=True)
+        with saving(
+            self._path, sum(t.nbytes for group in tensors.values() for t in group.values())
+        ):
+            temporary = fresh_folder(self._path / f".{name}.tmp")
+            for file, group in tensors.items():
+                save_tensors(temporary / f"{file}.safetensors", group)
+            (temporary / _POSITION).write_text("{}", encoding="utf-8")
+            seal_folder(temporary)
+            publish_folder(temporary, self._path / name)
+
+    def read(self, name: str) -> SavedState:
+        """Return an entry.
+
+        Raises:
+            CheckpointError: it is not there, or damaged.
+        """
+        try:
+            return _read(self._path / name)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{self._path / name}: {error}; start over in another hydra.run.dir"
+            ) from error
+
+    def keep_only(self, *names: str) -> None:
+        """Delete every other entry."""
+        for folder in self._path.glob("[!.]*"):
+            if folder.name not in names:
+                remove_folder(folder)
 
 
 def differences(

@@ -1,16 +1,18 @@
 """The configuration's types and ranges; its values stand in conf/.
 
-Every class checks its own ranges in `__post_init__`, which runs when Hydra's composed
-config is turned into these objects. Ranges are written positively (`0 < x < 1`), so
-that a nan fails them.
+A range stands once, as metadata beside its field: the check, the error line and the
+table in docs/configuration.md come from there. The checks run in `__post_init__`, when
+Hydra's composed config is turned into these objects. What needs more than one key to
+tell is checked by the class itself.
 """
 
 import hashlib
 import math
 import re
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
@@ -23,50 +25,85 @@ Tokenizer = Enum("Tokenizer", ["auto", "kobert"])
 Format = Enum("Format", ["auto", "csv", "tsv", "json", "parquet"])
 Quoting = Enum("Quoting", ["minimal", "none"])
 Normalization = Enum("Normalization", ["NFC", "none"])
-Method = Enum("Method", ["global_l1", "layer_l1", "random", "structured_ln"])
+Criterion = Enum("Criterion", ["magnitude", "random", "taylor"])
+Group = Enum("Group", ["global", "layer"])
 Tracker = Enum("Tracker", ["none", "tensorboard", "mlflow", "trackio", "wandb"])
 Schedule = Enum("Schedule", ["geometric", "cubic", "linear", "oneshot"])
+Metric = Enum("Metric", ["accuracy", "macro_f1"])
 
 
-def _check(holds: bool, key: str, value: object, allowed: str, hint: str = "") -> None:
-    if not holds:
-        raise ConfigError(f"{key}={value}: {allowed}" + (f"; {hint}" if hint else ""))
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a key may have, written as an interval: `[` and `]` are within."""
+
+    low: float
+    high: float
+    ends: str = "[]"
+    meaning: str = ""
+    hint: str = ""
+
+    def __contains__(self, value: float) -> bool:
+        # Written positively, so that a nan is in no range.
+        above = self.low < value if self.ends[0] == "(" else self.low <= value
+        below = value < self.high if self.ends[1] == ")" else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        low, high = f"{self.low:.10g}", f"{self.high:.10g}"
+        if self.high == math.inf:
+            return f"above {low}" if self.ends[0] == "(" else f"at least {low}"
+        return {
+            "()": f"between {low} and {high}",
+            "[]": f"from {low} to {high}",
+            "[)": f"from {low} to less than {high}",
+            "(]": f"above {low} and at most {high}",
+        }[self.ends]
 
 
-def _at_least(minimum: int, **values: int) -> None:
-    for key, value in values.items():
-        _check(value >= minimum, key.replace("__", "."), value, f"must be at least {minimum}")
+def _number(
+    low: float, high: float = math.inf, ends: str = "[]", meaning: str = "", hint: str = ""
+) -> Any:
+    """Return a field whose value must lie in a range."""
+    return field(default=MISSING, metadata={"range": Range(low, high, ends, meaning, hint)})
+
+
+def _refuse(key: str, value: object, allowed: str, hint: str = "") -> ConfigError:
+    return ConfigError(f"{key}={value}: {allowed}" + (f"; {hint}" if hint else ""))
 
 
 @dataclass(kw_only=True, slots=True)
-class DataConfig:
-    """What every source of rows has: how much is held out, and what is dropped."""
+class Checked:
+    """A part of the configuration that holds its own ranges."""
 
-    validation: float = MISSING
-    split_seed: int = MISSING
-    drop_overlap: bool = MISSING
+    prefix: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        _check(
-            0 < self.validation < 1,
-            "data.validation",
-            self.validation,
-            "must be a share of the training rows between 0 and 1",
-            "try data.validation=0.1",
-        )
-        _at_least(0, data__split_seed=self.split_seed)
+        for key in fields(self):
+            value, allowed = getattr(self, key.name), key.metadata.get("range")
+            if allowed is not None and value is not None and value not in allowed:
+                text = f"must be {allowed}"
+                text += f" ({allowed.meaning})" if allowed.meaning else ""
+                raise _refuse(self.prefix + key.name, value, text, allowed.hint)
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig(Checked):
+    """What every source of rows has: how much is held out, and what is dropped."""
+
+    prefix: ClassVar[str] = "data."
+    validation: float = _number(
+        0, 1, "()", "a share of the training rows", "try data.validation=0.1"
+    )
+    split_seed: int = _number(0)
+    drop_overlap: bool = MISSING
 
 
 @dataclass(kw_only=True, slots=True)
 class SampleData(DataConfig):
     """The built-in synthetic sample."""
 
-    train_rows: int = MISSING
-    test_rows: int = MISSING
-
-    def __post_init__(self) -> None:
-        DataConfig.__post_init__(self)
-        _at_least(10, data__train_rows=self.train_rows, data__test_rows=self.test_rows)
+    train_rows: int = _number(10)
+    test_rows: int = _number(10)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -77,16 +114,7 @@ class CorpusData(DataConfig):
     label: str = MISSING
     label_names: list[str] = MISSING
     normalize: Normalization = MISSING
-    test_share: float = MISSING
-
-    def __post_init__(self) -> None:
-        DataConfig.__post_init__(self)
-        _check(
-            0 < self.test_share < 1,
-            "data.test_share",
-            self.test_share,
-            "must be a share of the rows between 0 and 1",
-        )
+    test_share: float = _number(0, 1, "()", "a share of the rows")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -103,16 +131,16 @@ class FilesData(CorpusData):
     encoding: str = MISSING
 
     def __post_init__(self) -> None:
-        CorpusData.__post_init__(self)
+        Checked.__post_init__(self)
         if self.delimiter == r"\t":  # as a command line can write it
             self.delimiter = "\t"
-        _check(
-            self.delimiter is None or len(self.delimiter) == 1,
-            "data.delimiter",
-            repr(self.delimiter),
-            "must be one character",
-            r'write a tab as data.delimiter="\t"',
-        )
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise _refuse(
+                "data.delimiter",
+                repr(self.delimiter),
+                "must be one character",
+                r'write a tab as data.delimiter="\t"',
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -127,45 +155,28 @@ class HubData(CorpusData):
 
 
 @dataclass(kw_only=True, slots=True)
-class ModelConfig:
+class ModelConfig(Checked):
     """What every model has: the length that its inputs are cut to, in tokens."""
 
-    max_length: int = MISSING
-
-    def __post_init__(self) -> None:
-        _at_least(4, model__max_length=self.max_length)
+    prefix: ClassVar[str] = "model."
+    max_length: int = _number(4)
 
 
 @dataclass(kw_only=True, slots=True)
 class TinyModel(ModelConfig):
     """A small BERT with random weights and a vocabulary of its own."""
 
-    layers: int = MISSING
-    hidden: int = MISSING
-    heads: int = MISSING
-    intermediate: int = MISSING
-    vocab_size: int = MISSING
-    dropout: float = MISSING
+    layers: int = _number(1)
+    hidden: int = _number(1)
+    heads: int = _number(1)
+    intermediate: int = _number(1)
+    vocab_size: int = _number(100)
+    dropout: float = _number(0, 1, "[)")
 
     def __post_init__(self) -> None:
-        ModelConfig.__post_init__(self)
-        _at_least(
-            1,
-            model__layers=self.layers,
-            model__hidden=self.hidden,
-            model__heads=self.heads,
-            model__intermediate=self.intermediate,
-        )
-        _at_least(100, model__vocab_size=self.vocab_size)
-        _check(
-            self.hidden % self.heads == 0,
-            "model.heads",
-            self.heads,
-            f"must divide model.hidden={self.hidden}",
-        )
-        _check(
-            0 <= self.dropout < 1, "model.dropout", self.dropout, "must be from 0 to less than 1"
-        )
+        Checked.__post_init__(self)
+        if self.hidden % self.heads:
+            raise _refuse("model.heads", self.heads, f"must divide model.hidden={self.hidden}")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -178,166 +189,100 @@ class PretrainedModel(ModelConfig):
 
 
 @dataclass(kw_only=True, slots=True)
-class FinetuneConfig:
-    """One round's fine-tuning; `dense_*` are round 0's own values, null for the same."""
+class FinetuneConfig(Checked):
+    """One round's fine-tuning; `dense_*` are round 0's own values."""
 
-    epochs: int = MISSING
-    dense_epochs: int | None = MISSING
-    learning_rate: float = MISSING
-    dense_learning_rate: float | None = MISSING
-    batch_size: int = MISSING
-    accumulation: int = MISSING
-    warmup: float = MISSING
-    weight_decay: float = MISSING
-    max_grad_norm: float = MISSING
+    prefix: ClassVar[str] = "finetune."
+    epochs: int = _number(1)
+    dense_epochs: int = _number(1)
+    learning_rate: float = _number(0, math.inf, "()")
+    dense_learning_rate: float = _number(0, math.inf, "()")
+    batch_size: int = _number(1)
+    accumulation: int = _number(1)
+    warmup: float = _number(0, 1, "[)", "a share of the steps")
+    weight_decay: float = _number(0, math.inf, "[)")
+    max_grad_norm: float = _number(0, math.inf, "()")
     precision: Precision = MISSING
-
-    def __post_init__(self) -> None:
-        if self.dense_epochs is None:
-            self.dense_epochs = self.epochs
-        if self.dense_learning_rate is None:
-            self.dense_learning_rate = self.learning_rate
-        _at_least(
-            1,
-            finetune__epochs=self.epochs,
-            finetune__dense_epochs=self.dense_epochs,
-            finetune__batch_size=self.batch_size,
-            finetune__accumulation=self.accumulation,
-        )
-        for key in ("learning_rate", "dense_learning_rate", "max_grad_norm"):
-            value = getattr(self, key)
-            _check(0 < value < math.inf, f"finetune.{key}", value, "must be above 0")
-        _check(
-            0 <= self.warmup < 1,
-            "finetune.warmup",
-            self.warmup,
-            "must be a share of the steps from 0 to less than 1",
-        )
-        _check(
-            0 <= self.weight_decay < math.inf,
-            "finetune.weight_decay",
-            self.weight_decay,
-            "must be 0 or more",
-        )
 
 
 @dataclass(kw_only=True, slots=True)
-class PruneConfig:
+class PruneConfig(Checked):
     """What a round prunes: which weights, by which method, how many of them."""
 
-    method: Method = MISSING
-    amount: float | None = MISSING
-    target_sparsity: float | None = MISSING
+    prefix: ClassVar[str] = "prune."
+    criterion: Criterion = MISSING
+    group: Group = MISSING
+    evidence_batches: int = _number(1)
+    amount: float | None = _number(
+        0, 1, "()", "the fraction of the kept weights that a round removes", "try prune.amount=0.2"
+    )
+    target_sparsity: float | None = _number(
+        0, 1, "()", "the sparsity after the last round", "try prune.target_sparsity=0.8"
+    )
     schedule: Schedule = MISSING
     scope: Any = MISSING
     include: Any = MISSING
     exclude: Any = MISSING
-    max_layer_sparsity: float = MISSING
+    max_layer_sparsity: float = _number(0, 1, "(]", "1 is off")
+    keep_zeros: bool = MISSING
 
     def __post_init__(self) -> None:
+        Checked.__post_init__(self)
         for key in ("scope", "include", "exclude"):
             value = getattr(self, key)
             names = value if isinstance(value, list) else [value]
-            _check(
-                all(isinstance(name, str) for name in names),
-                f"prune.{key}",
-                value,
-                "must be a name or a list of names",
-                f"try prune.{key}=[qkv,ffn]" if key == "scope" else "",
-            )
+            if not all(isinstance(name, str) for name in names):
+                hint = "try prune.scope=[qkv,ffn]" if key == "scope" else ""
+                raise _refuse(f"prune.{key}", value, "must be a name or a list of names", hint)
             setattr(self, key, names)
-        if self.target_sparsity is None:
-            self.amount = 0.2 if self.amount is None else self.amount
-            _check(
-                0 < self.amount < 1,
-                "prune.amount",
-                self.amount,
-                "must be a fraction between 0 and 1 (the share of the kept weights that "
-                "a round removes)",
-                "try prune.amount=0.2",
-            )
-        else:
-            _check(
-                self.amount is None,
+        if self.target_sparsity is not None and self.amount is not None:
+            raise _refuse(
                 "prune.target_sparsity",
                 self.target_sparsity,
                 f"excludes prune.amount={self.amount}",
                 "give one of the two",
             )
-            _check(
-                0 < self.target_sparsity < 1,
-                "prune.target_sparsity",
-                self.target_sparsity,
-                "must be a fraction between 0 and 1",
-                "try prune.target_sparsity=0.8",
-            )
-        _check(
-            0 < self.max_layer_sparsity <= 1,
-            "prune.max_layer_sparsity",
-            self.max_layer_sparsity,
-            "must be above 0 and at most 1 (off)",
-        )
-        _check(
-            self.max_layer_sparsity == 1 or self.method == Method.global_l1,
-            "prune.max_layer_sparsity",
-            self.max_layer_sparsity,
-            f"works with prune=global_l1, not with {self.method.name}",
-        )
+        if self.target_sparsity is None and self.amount is None:
+            raise _refuse("prune.amount", "null", "needs a value, or prune.target_sparsity one")
 
 
 @dataclass(kw_only=True, slots=True)
 class StructuredPruneConfig(PruneConfig):
     """Structured pruning's own keys: the order of the norm and the dimension."""
 
-    n: float = MISSING
-    dim: int = MISSING
-
-    def __post_init__(self) -> None:
-        PruneConfig.__post_init__(self)
-        _check(self.n > 0, "prune.n", self.n, "must be above 0 (inf for the largest entry)")
-        _check(self.dim in (0, 1), "prune.dim", self.dim, "must be 0 (rows) or 1 (columns)")
+    n: float = _number(0, math.inf, "(]", "inf for the largest entry")
+    dim: int = _number(0, 1, meaning="0 for rows, 1 for columns")
 
 
 @dataclass(kw_only=True, slots=True)
-class CheckpointConfig:
+class BudgetConfig(Checked):
+    """How much of round 0's validation score a run may lose; `max_drop` null is no limit."""
+
+    prefix: ClassVar[str] = "budget."
+    max_drop: float | None = _number(
+        0, 1, "[)", "a fraction of the metric", "try budget.max_drop=0.01"
+    )
+    metric: Metric = MISSING
+    min_amount: float = _number(0, 1, "()")
+
+
+@dataclass(kw_only=True, slots=True)
+class CheckpointConfig(Checked):
     """How often the resumable state is saved within a round."""
 
-    every_steps: int | None = MISSING
-    every_minutes: float = MISSING
-
-    def __post_init__(self) -> None:
-        if self.every_steps is not None:
-            _at_least(1, checkpoint__every_steps=self.every_steps)
-        _check(
-            self.every_minutes > 0,
-            "checkpoint.every_minutes",
-            self.every_minutes,
-            "must be above 0",
-        )
+    prefix: ClassVar[str] = "checkpoint."
+    every_steps: int | None = _number(1)
+    every_minutes: float = _number(0, math.inf, "(]")
 
 
 @dataclass(kw_only=True, slots=True)
-class SearchConfig:
-    """What a search calls good: a sparsity, as long as the accuracy allows it."""
-
-    max_drop: float = MISSING
-
-    def __post_init__(self) -> None:
-        _check(
-            0 <= self.max_drop < 1,
-            "search.max_drop",
-            self.max_drop,
-            "must be a fraction of accuracy from 0 to less than 1",
-            "try search.max_drop=0.01",
-        )
-
-
-@dataclass(kw_only=True, slots=True)
-class Config:
+class Config(Checked):
     """A whole run."""
 
-    rounds: int = MISSING
-    seed: int = MISSING
+    rounds: int = _number(
+        1, 1000, meaning="round 0, the dense fine-tune, comes on top", hint="try rounds=5"
+    )
+    seed: int = _number(0, 2**31 - 1)
     device: Device = MISSING
     tracker: Tracker = MISSING
     push_to_hub: str | None = MISSING
@@ -345,25 +290,14 @@ class Config:
     model: ModelConfig = MISSING
     finetune: FinetuneConfig = MISSING
     prune: PruneConfig = MISSING
+    budget: BudgetConfig = MISSING
     checkpoint: CheckpointConfig = MISSING
-    search: SearchConfig = MISSING
 
     def __post_init__(self) -> None:
-        _check(
-            1 <= self.rounds <= 1000,
-            "rounds",
-            self.rounds,
-            "must be from 1 to 1000 (round 0, the dense fine-tune, comes on top)",
-            "try rounds=5",
-        )
-        _check(0 <= self.seed < 2**31, "seed", self.seed, "must be from 0 to 2147483647")
-        _check(
-            not (self.finetune.precision == Precision.fp16 and self.device == Device.cpu),
-            "finetune.precision",
-            "fp16",
-            "needs a GPU",
-            "use bf16 or fp32 with device=cpu",
-        )
+        Checked.__post_init__(self)
+        if self.finetune.precision == Precision.fp16 and self.device == Device.cpu:
+            hint = "use bf16 or fp32 with device=cpu"
+            raise _refuse("finetune.precision", "fp16", "needs a GPU", hint)
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -391,10 +325,16 @@ def point_name(overrides: str) -> str:
     return f"{name}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
 
 
+def unless(other: object, value: object) -> object:
+    """Return a key's value in conf/ that stands back where another key is given."""
+    return value if other is None else None
+
+
 # At import, since a launcher's process resolves folder names before it runs anything of ours.
 OmegaConf.register_new_resolver("point_name", point_name, replace=True)
+OmegaConf.register_new_resolver("unless", unless, replace=True)
 
-_GROUPS: dict[str, tuple[type, ...]] = {
+_GROUPS: dict[str, tuple[type[Checked], ...]] = {
     "data": (SampleData, FilesData, HubData),
     "model": (TinyModel, PretrainedModel),
     "finetune": (FinetuneConfig,),
@@ -411,11 +351,14 @@ def register_schema() -> None:
             store.store(group=f"schema/{group}/{node.__name__}", name="schema", node=node)
 
 
+def known_fields() -> Iterator[tuple[str, Any]]:
+    """Yield every key that some choice of the groups has, dotted, with its field."""
+    parts = [(Config, ""), (BudgetConfig, "budget."), (CheckpointConfig, "checkpoint.")]
+    parts += [(node, node.prefix) for classes in _GROUPS.values() for node in classes]
+    for node, prefix in parts:
+        yield from ((prefix + key.name, key) for key in fields(node))
+
+
 def known_keys() -> set[str]:
     """Return every key that some choice of the groups has, dotted."""
-    keys = {field.name for field in fields(Config)}
-    for group, node in (("checkpoint", CheckpointConfig), ("search", SearchConfig)):
-        keys |= {f"{group}.{field.name}" for field in fields(node)}
-    for group, classes in _GROUPS.items():
-        keys |= {f"{group}.{field.name}" for node in classes for field in fields(node)}
-    return keys
+    return {key for key, _ in known_fields()}

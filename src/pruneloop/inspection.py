@@ -1,12 +1,10 @@
-"""`python -m pruneloop.inspection CHECKPOINT`: how many weights of a checkpoint are zero.
+"""How many weights of a checkpoint are zero: `pruneloop inspect CHECKPOINT`.
 
 Reads any transformers checkpoint, a folder or one file, permanent or with the masks of
 `torch.nn.utils.prune` still in it. No model is built and no code of the checkpoint runs.
 """
 
-import argparse
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pruneloop.errors import InputError, PruneloopError, reason
+from pruneloop.errors import InputError, reason
 from pruneloop.pruning import kind_of
 
 _NAMES = ("model.safetensors", "pytorch_model.bin")
@@ -67,6 +65,8 @@ def zeros_of(path: Path) -> dict[str, tuple[int, int]]:
                 masks[name.removesuffix("_mask")] = zeros
             elif tensor.dim() == 2:
                 found[name.removesuffix("_orig")] = (zeros, tensor.numel())
+    if not found:
+        raise InputError(f"{path}: the checkpoint holds no matrix")
     # Under a mask the original weights are not zero: the mask tells.
     return {name: (masks.get(name, zeros), size) for name, (zeros, size) in found.items()}
 
@@ -88,21 +88,3 @@ def table(zeros: dict[str, tuple[int, int]]) -> str:
     total = [sum(column) for column in zip(*zeros.values(), strict=True)]
     lines += ["", _line(f"all matrices ({len(zeros)})", *total)]
     return "\n".join(lines)
-
-
-def main() -> None:
-    """Print the table of the checkpoint named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m pruneloop.inspection", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="a folder, or a .safetensors or .bin file")
-    try:
-        zeros = zeros_of(parser.parse_args().checkpoint)
-        if not zeros:
-            raise InputError("the checkpoint holds no matrix")
-        print(table(zeros))
-    except PruneloopError as error:
-        print(f"pruneloop: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,10 @@ from pruneloop.durable import write_atomically
 
 @dataclass(frozen=True, kw_only=True)
 class RoundRecord:
-    """One round; rates and shares are fractions, `seconds` is wall time."""
+    """One round; rates and shares are fractions, `seconds` is wall time.
+
+    `kept` is false for a round that lost more than the budget and was undone.
+    """
 
     round: int
     amount: float
@@ -35,9 +38,15 @@ class RoundRecord:
     train_loss: float
     steps: int
     seconds: float
+    kept: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+def last_kept(rounds: Sequence[RoundRecord]) -> RoundRecord:
+    """Return the round whose weights are exported."""
+    return next(record for record in reversed(rounds) if record.kept)
+
+
+@dataclass(frozen=True)
 class LayerRecord:
     """One prunable matrix after one round."""
 
@@ -57,6 +66,45 @@ class PredictionRecord:
     dense: str
     pruned: str
     text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """What the rows were; `fingerprints` are hashes of every split's texts and labels."""
+
+    name: str
+    hub_name: str | None
+    labels: list[str]
+    rows: dict[str, int]
+    truncated: int
+    unknown_tokens: float
+    max_length: int
+    fingerprints: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What run.json holds: what was run, on what data, where, and the plan.
+
+    `planned_zeros` are those after every round, round 0 first; where rows or columns of
+    unequal density go as a whole they are the most, and `planned_zeros_at_least` fewer.
+    """
+
+    command: str
+    overrides: list[str]
+    model: str
+    base_model: str | None
+    data: DataFacts
+    parameters: int
+    prunable: int
+    planned_zeros: list[int]
+    planned_zeros_at_least: list[int]
+    device: str
+    hardware: str
+    processes: int
+    precision: str
+    config: dict[str, Any]
+    versions: dict[str, str]
 
 
 _MARK = ".started"
@@ -133,13 +181,18 @@ class RunFolder:
         """Return whether STATUS.json says that the run is finished."""
         return bool(self.read_status().get("state") == "done")
 
-    def write_facts(self, facts: dict[str, Any]) -> None:
-        """Write run.json: what was run, on what data, where, and the plan."""
-        self._write_json(self.facts, facts)
+    def write_facts(self, facts: RunFacts) -> None:
+        """Write run.json."""
+        self._write_json(self.facts, asdict(facts))
 
-    def read_facts(self) -> dict[str, Any]:
-        """Read run.json; an absent file is empty."""
-        return _read_json(self.facts)
+    def read_facts(self) -> RunFacts | None:
+        """Read run.json; None where it is absent.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is not what this version writes.
+        """
+        found = _read_json(self.facts)
+        return RunFacts(**(found | {"data": DataFacts(**found["data"])})) if found else None
 
     @staticmethod
     def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""One round's fine-tuning: optimiser steps over epochs, with the masks held."""
+"""One round's fine-tuning: optimiser steps over epochs, with pruned weights held at 0."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -14,12 +14,20 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from pruneloop.errors import InvariantError
-from pruneloop.pruning import Masks
 
 LOOK_EVERY = 25
 """On a GPU, looking at the loss waits for it: only every so many steps."""
 
 Batch = dict[str, Tensor]
+
+Objective = Callable[[nn.Module, Batch], Tensor]
+"""From a model and a batch on its device to the mean loss over the batch's rows."""
+
+
+def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
+    """Return the mean cross-entropy of a batch, as the model's own head computes it."""
+    loss: Tensor = model(**batch).loss
+    return loss
 
 
 class Batches(Protocol):
@@ -80,6 +88,22 @@ def seed_epoch(seed: int, round_number: int, epoch: int, rank: int) -> None:
     torch.manual_seed(int(sequence.generate_state(1, numpy.uint64)[0] >> 1))
 
 
+def group_losses(
+    model: nn.Module, group: Sequence[Batch], accelerator: Accelerator, objective: Objective
+) -> Iterator[Tensor]:
+    """Yield a global batch's losses, each with its share of the rows, to go backward from.
+
+    The gradients add up to those of the mean loss over all rows of the group; processes
+    exchange them with the last one.
+    """
+    rows = sum(len(batch["labels"]) for batch in group)
+    for index, batch in enumerate(group):
+        last = index == len(group) - 1
+        with nullcontext() if last else accelerator.no_sync(model):
+            on_device = send_to_device(batch, accelerator.device, non_blocking=True)
+            yield objective(model, on_device) * (len(batch["labels"]) / rows)
+
+
 class FineTuning:
     """A round of training, as an iterable of `Progress` after every optimiser step.
 
@@ -95,17 +119,22 @@ class FineTuning:
         model: nn.Module,
         batches: Batches,
         accelerator: Accelerator,
-        masks: Masks,
-        weights: Mapping[str, nn.Parameter],
+        hold: Callable[[], None],
         recipe: Recipe,
         seed: int,
         round_number: int,
+        objective: Objective = cross_entropy,
     ) -> None:
+        """Set up a round.
+
+        Args:
+            hold: called before clipping; zeroes the gradients of pruned weights.
+        """
         self._model = model
         self._batches = batches
         self._accelerator = accelerator
-        self._masks = masks
-        self._weights = weights
+        self._hold = hold
+        self._objective = objective
         self._recipe = recipe
         self._seed = seed
         self._round = round_number
@@ -156,7 +185,7 @@ class FineTuning:
         for parameters in self._optimizer.param_groups:
             parameters["lr"] = rate
         loss = self._backward(group)
-        self._masks.zero_gradients(self._weights)
+        self._hold()
         scaler = getattr(self._accelerator, "scaler", None)
         if scaler is not None:
             scaler.unscale_(self._optimizer)
@@ -181,16 +210,10 @@ class FineTuning:
 
     def _backward(self, group: list[Batch]) -> Tensor:
         """Add up the gradients of the mean loss over all rows of a group; return the loss."""
-        rows = sum(len(batch["labels"]) for batch in group)
         total = torch.zeros((), device=self._accelerator.device)
-        for index, batch in enumerate(group):
-            last = index == len(group) - 1
-            with nullcontext() if last else self._accelerator.no_sync(self._model):
-                share = len(batch["labels"]) / rows
-                on_device = send_to_device(batch, self._accelerator.device, non_blocking=True)
-                loss = self._model(**on_device).loss * share
-                self._accelerator.backward(loss)
-                total += loss.detach()
+        for loss in group_losses(self._model, group, self._accelerator, self._objective):
+            self._accelerator.backward(loss)
+            total += loss.detach()
         return total
 
     def state(self) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """Train, validation and test: stratified, seeded, with one label map."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +22,19 @@ class Splits:
     test: Dataset
     labels: list[str]
     counts: dict[str, int]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """A hash of the texts, labels and label names of every split."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: _fingerprint(rows, self.labels) for name, rows in parts.items()}
+
+
+def _fingerprint(rows: Dataset, labels: Sequence[str]) -> str:
+    digest = hashlib.sha256(json.dumps(list(labels)).encode())
+    for text, label in zip(rows["text"], rows["label"], strict=True):
+        digest.update(json.dumps([text, label]).encode())
+    return digest.hexdigest()[:32]
 
 
 def split(

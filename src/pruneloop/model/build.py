@@ -21,6 +21,9 @@ from pruneloop.config import ModelConfig, PretrainedModel, TinyModel, Tokenizer
 from pruneloop.errors import EnvironmentFault, InputError, reason
 from pruneloop.model.tokenizers import load_kobert_tokenizer, train_wordpiece
 
+PRUNED_MARK = "pruneloop"
+"""The key of config.json that says what a checkpoint was pruned to."""
+
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -31,6 +34,11 @@ class Classifier:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     max_length: int
+
+    @property
+    def pruned(self) -> bool:
+        """Whether the model's config says that its zeros were pruned, as our exports' do."""
+        return getattr(self.model.config, PRUNED_MARK, None) is not None
 
 
 def check_name(name: str) -> None:
@@ -83,6 +91,7 @@ def _build_tiny(config: TinyModel, names: dict[int, str], texts: Iterable[str]) 
             attention_probs_dropout_prob=config.dropout,
             max_position_embeddings=config.max_length,
             pad_token_id=tokenizer.pad_token_id,
+            problem_type="single_label_classification",
             id2label=names,
             label2id={label: index for index, label in names.items()},
         )
@@ -100,6 +109,8 @@ def _load_pretrained(config: PretrainedModel, names: dict[int, str]) -> Classifi
             dtype=torch.float32,
             id2label=names,
             label2id={label: index for index, label in names.items()},
+            problem_type="single_label_classification",
+            trust_remote_code=False,
             ignore_mismatched_sizes=True,  # another number of labels in an old head
         )
     except UnpicklingError as error:

@@ -1,5 +1,6 @@
 """Fast tokenizers that cannot be loaded as they are: our WordPiece, and KoBERT's."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +9,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram, WordPiece
 from tokenizers.trainers import WordPieceTrainer
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils.hub import cached_file
 
 from pruneloop.errors import InputError
@@ -36,6 +37,21 @@ def _wrap(backend: Tokenizer, max_length: int) -> PreTrainedTokenizerFast:
         mask_token="[MASK]",
         model_max_length=max_length,
     )
+
+
+def add_nfc(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Have a tokenizer join decomposed Hangul itself, as the rows it was trained on were.
+
+    Whoever is served by the saved tokenizer may send text as macOS writes it.
+    """
+    backend = tokenizer.backend_tokenizer
+    known = json.loads(backend.to_str())["normalizer"] or {}
+    first = known.get("normalizers", [known])[0]
+    if first.get("type") == "NFC":
+        return
+    own = backend.normalizer
+    nfc = normalizers.NFC()
+    backend.normalizer = normalizers.Sequence([nfc, own]) if own is not None else nfc
 
 
 def train_wordpiece(

@@ -23,6 +23,10 @@ class PrunedModel:
         self.weights = weights
         self.masks = self._placed(masks)
 
+    def place(self) -> None:
+        """Put the masks where the weights are now, as after `accelerator.prepare`."""
+        self.masks = self._placed(self.masks)
+
     def _placed(self, masks: Mapping[str, Tensor]) -> Masks:
         # In the order of the weights, which files do not keep and methods depend on.
         return Masks({name: masks[name].to(w.device) for name, w in self.weights.items()})

@@ -1,39 +1,35 @@
 """The model card of a checkpoint: what it is, what it scores, and how it was made."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from pruneloop.records import RoundRecord
+from pruneloop.records import RoundRecord, RunFacts, last_kept
 from pruneloop.report.page import render
 
 
-def model_card(facts: Mapping[str, Any], rounds: Sequence[RoundRecord]) -> str:
-    """Return README.md for a checkpoint: metadata with a model-index, and the text.
-
-    Args:
-        facts: what run.json holds.
-    """
+def model_card(facts: RunFacts, rounds: Sequence[RoundRecord]) -> str:
+    """Return README.md for a checkpoint: metadata with a model-index, and the text."""
     # The folders of this machine are nobody else's business.
-    base = facts["base_model"] or facts["model"].rstrip("/").split("/")[-1]
-    name = f"{base.split('/')[-1]}-sparse-{100 * rounds[-1].sparsity:.0f}"
+    kept = last_kept(rounds)
+    base = facts.base_model or facts.model.rstrip("/").split("/")[-1]
+    name = f"{base.split('/')[-1]}-sparse-{100 * kept.sparsity:.0f}"
     told = ("rounds", "seed", "prune.", "finetune.")
-    settings = {k: v for k, v in facts["config"].items() if k.startswith(told)}
-    scores = {"accuracy": rounds[-1].test_accuracy, "f1": rounds[-1].test_macro_f1}
+    settings = {k: v for k, v in facts.config.items() if k.startswith(told)}
+    scores = {"accuracy": kept.test_accuracy, "f1": kept.test_macro_f1}
     data = ModelCardData(
         language="ko",
         library_name="transformers",
         pipeline_tag="text-classification",
-        base_model=facts["base_model"],
-        datasets=facts["data"]["hub_name"],
+        base_model=facts.base_model,
+        datasets=facts.data.hub_name,
         tags=["pruning", "sparsity", "pruneloop"],
         model_name=name,
         eval_results=[
             EvalResult(
                 task_type="text-classification",
-                dataset_type=facts["data"]["hub_name"] or "custom",
-                dataset_name=facts["data"]["name"],
+                dataset_type=facts.data.hub_name or "custom",
+                dataset_name=facts.data.name,
                 dataset_split="test",
                 metric_type=metric,
                 metric_name="macro-F1" if metric == "f1" else metric,
@@ -42,6 +38,5 @@ def model_card(facts: Mapping[str, Any], rounds: Sequence[RoundRecord]) -> str:
             for metric, value in scores.items()
         ],
     )
-    last = rounds[-1]
-    text = render("card.md", facts=facts, rounds=rounds, last=last, base=base, settings=settings)
+    text = render("card.md", facts=facts, rounds=rounds, last=kept, base=base, settings=settings)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))

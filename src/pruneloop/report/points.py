@@ -124,10 +124,9 @@ def _overrides(folder: RunFolder) -> dict[str, str]:
     """Return a point's overrides: those it ran with, or those that Hydra wrote for it."""
     written = folder.path / ".hydra" / "overrides.yaml"
     try:
-        lines = folder.read_facts().get("overrides")
-        if lines is None:
-            lines = yaml.safe_load(written.read_text(encoding="utf-8")) or []
-    except (OSError, ValueError, yaml.YAMLError):
+        facts = folder.read_facts()
+        lines = facts.overrides if facts else yaml.safe_load(written.read_text("utf-8")) or []
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
         return {}
     pairs = (str(line).lstrip("+").partition("=") for line in lines)
     return {key: value for key, _, value in pairs}
@@ -148,7 +147,8 @@ def _read_point(folder: RunFolder, settings: dict[str, str]) -> Point:
     if "refused" in status:
         code, message = status["refused"]["exit_code"], status["refused"]["message"]
         state = "refused"
-    return Point(name, settings, seed, state, code, message, last, rounds)
+    kept = [record for record in rounds if record.kept]  # what was undone is no result
+    return Point(name, settings, seed, state, code, message, last, kept)
 
 
 def _in_order(point: Point) -> list[tuple[float, str]]:

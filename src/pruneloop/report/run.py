@@ -4,7 +4,7 @@ from jinja2 import UndefinedError
 
 from pruneloop.durable import write_atomically
 from pruneloop.errors import InputError
-from pruneloop.records import RunFolder
+from pruneloop.records import RunFolder, last_kept
 from pruneloop.report.figures import accuracy_curve, heat_map, save_png, to_svg
 from pruneloop.report.layers import by_kind, by_layer_and_kind
 from pruneloop.report.page import render
@@ -36,28 +36,28 @@ def _write_report(folder: RunFolder) -> None:
     if not rounds or not facts:
         raise InputError(f"{folder.path}: holds no round of a run yet")
     layers, predictions = folder.read_layers(), folder.read_predictions()
-    newest = [layer for layer in layers if layer.round == rounds[-1].round]
+    kept = last_kept(rounds)
+    newest = [layer for layer in layers if layer.round == kept.round]
     curve, tips = accuracy_curve(rounds)
     save_png(curve, folder.curve)
     save_png(heat_map(newest), folder.heat_map)
     files = sorted(folder.checkpoint.glob("*")) if folder.checkpoint.is_dir() else []
-    last = rounds[-1]
     page = render(
         "run.html",
         facts=facts,
         rounds=rounds,
         dense=rounds[0],
-        last=last,
+        last=kept,
         status=folder.read_status(),
         curve=to_svg(curve, tips),
         grid=by_layer_and_kind(newest),
         kinds=by_kind(layers),
-        confusions=confusions(predictions, facts["data"]["labels"]) if predictions else None,
+        confusions=confusions(predictions, facts.data.labels) if predictions else None,
         most_labels=_MOST_LABELS,
         changes=changes(predictions),
         examples=_EXAMPLES,
         files={file.name: file.stat().st_size for file in files},
         # One bit for each prunable weight says whether its value follows.
-        bitmask_bytes=4 * (facts["parameters"] - last.zeros) + last.prunable / 8,
+        bitmask_bytes=4 * (facts.parameters - kept.zeros) + kept.prunable / 8,
     )
     write_atomically(folder.report, page.encode())

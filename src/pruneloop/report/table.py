@@ -18,8 +18,11 @@ def table_line(record: RoundRecord, dense_accuracy: float) -> str:
     )
 
 
-def plan_table(zeros: Sequence[int], prunable: int) -> str:
-    """Return the plan: the zeros expected after every round, round 0 first."""
-    lines = ["round  sparsity  zeros expected"]
-    lines += [f"{n:>5}  {z / prunable:>8.2%}  {z:>14,}" for n, z in enumerate(zeros)]
+def plan_table(zeros: Sequence[tuple[int, int]], prunable: int) -> str:
+    """Return the plan: the zeros expected after every round, at least and at most."""
+    even = all(fewest == most for fewest, most in zeros)
+    lines = ["round  sparsity  zeros expected" if even else "round  sparsity  zeros at most"]
+    for number, (fewest, most) in enumerate(zeros):
+        less = "" if even else f"  (at least {fewest:,})"
+        lines.append(f"{number:>5}  {most / prunable:>8.2%}  {most:>14,}{less}")
     return "\n".join(lines)

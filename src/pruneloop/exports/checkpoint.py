@@ -1,5 +1,6 @@
 """The permanent checkpoint: saved, loaded afresh and compared before it counts."""
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from transformers import (
 
 from pruneloop.durable import fresh_folder, publish_folder, saving, seal_folder
 from pruneloop.errors import InvariantError
+from pruneloop.model.build import PRUNED_MARK
 from pruneloop.pruning import Masks
 
 
@@ -35,6 +37,8 @@ def export(
             tokenizer gives other ids.
         EnvironmentFault: there is no space, or a write was refused.
     """
+    # Where it is trained on, its zeros count as pruned: those of a quantised model do not.
+    setattr(model.config, PRUNED_MARK, {"prunable": masks.prunable, "zeros": masks.zeros})
     model.eval()
     temporary = target.with_name(f".{target.name}.tmp")
     with saving(target.parent, sum(tensor.nbytes for tensor in model.state_dict().values())):
@@ -62,7 +66,8 @@ def _verify(
             raise InvariantError(f"the saved checkpoint has {key}: {sorted(report[key])}")
     words = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     long = {"truncation": True, "max_length": min(tokenizer.model_max_length, 512)}
-    if words(list(texts), **long)["input_ids"] != tokenizer(list(texts), **long)["input_ids"]:
+    both = [*texts, *(unicodedata.normalize("NFD", text) for text in texts)]
+    if words(both, **long)["input_ids"] != tokenizer(both, **long)["input_ids"]:
         raise InvariantError("the saved tokenizer gives other ids than the one trained with")
     parameters = dict(reloaded.named_parameters())
     for name, mask in masks.items():

@@ -1,0 +1,326 @@
+"""When a run is saved, how it goes on, and how a signal stops it."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from pruneloop.checkpoint import (
+    Archive,
+    SavedState,
+    StateFolder,
+    differences,
+    random_state,
+    restore_random_state,
+    save_tensors,
+)
+from pruneloop.durable import check_folder, saving
+from pruneloop.engine import Engine
+from pruneloop.errors import CheckpointError, InvariantError, Preempted
+from pruneloop.plan import Plan
+from pruneloop.pruning import PrunedModel
+from pruneloop.records import RunFolder
+from pruneloop.run_state import RunState, Stage
+from pruneloop.training import FineTuning
+
+log = logging.getLogger(__name__)
+
+# Settings that change nothing of what a run computes.
+_FREE = ("checkpoint.", "tracker", "push_to_hub", "data.title")
+
+
+@dataclass
+class Live:
+    """The parts of a run that change: what a saved state is made of."""
+
+    state: RunState
+    pruned: PrunedModel
+    tuning: FineTuning | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How often a state is saved within a round: every so many steps (or never) and minutes."""
+
+    every_steps: int | None
+    every_minutes: float
+
+
+class Checkpointer:
+    """Saves a run's live parts: after every round, by its policy, and when it is to stop."""
+
+    def __init__(
+        self,
+        states: StateFolder,
+        accelerator: Accelerator,
+        identity: Mapping[str, Any],
+        policy: Policy,
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        self._states = states
+        self._archive = Archive(states.path / "archive")
+        self._accelerator = accelerator
+        self._identity = identity
+        self._policy = policy
+        self._stop_requested = stop_requested
+        # Agreeing on a signal must not wait for a GPU: a group of its own on the CPUs.
+        many = accelerator.num_processes > 1
+        self._agreement = torch.distributed.new_group(backend="gloo") if many else None
+        self._last_save = time.monotonic()
+
+    def after_step(self, step: int, live: Live) -> None:
+        """Save if the steps or the minutes say so, and stop if a signal asked for it."""
+        every = self._policy.every_steps
+        if every is not None and step % every == 0:
+            self.save(live)
+        self.look(live, time.monotonic() - self._last_save > 60 * self._policy.every_minutes)
+
+    def look(self, live: Live, due: bool = False) -> None:
+        """Stop if a signal asked for it, saved; save if it is `due`; all processes agree.
+
+        Raises:
+            Preempted: a signal asked to stop.
+        """
+        stop, due = self._agree(self._stop_requested(), due)
+        if stop or due:
+            self.save(live)
+        if stop:
+            step = f" at step {live.tuning.step}" if live.tuning else ""
+            raise Preempted(
+                f"asked to stop; round {live.state.round} is saved{step}; run the same command "
+                f"in the same folder to go on: hydra.run.dir={self._states.path.parent}"
+            )
+
+    def _agree(self, *flags: bool) -> tuple[bool, ...]:
+        """Return flags that are set on any process."""
+        if self._agreement is None:
+            return flags
+        shared = torch.tensor(flags, dtype=torch.int32)
+        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX, self._agreement)
+        return tuple(bool(flag) for flag in shared.tolist())
+
+    def save(self, live: Live) -> None:
+        """Write the present state; every process its own random state.
+
+        Raises:
+            InvariantError: a number is not finite: that must not replace what is.
+            EnvironmentFault: there is no space, or a write was refused.
+        """
+        tensors = {"model": live.pruned.tensors(), "masks": dict(live.pruned.masks)}
+        if live.tuning is not None:
+            live.tuning.check()
+            tensors["training"] = live.tuning.state()
+        if live.state.predictions:
+            tensors["predictions"] = live.state.predictions
+        accelerator, states = self._accelerator, self._states
+        needed = sum(t.nbytes for group in tensors.values() for t in group.values())
+        with saving(states.path, needed):
+            if accelerator.is_main_process:
+                states.begin()
+            accelerator.wait_for_everyone()
+            save_tensors(
+                states.writing / f"random-{accelerator.process_index}.safetensors",
+                random_state(accelerator.device),
+            )
+            if accelerator.is_main_process:
+                for name, group in tensors.items():
+                    save_tensors(states.writing / f"{name}.safetensors", group)
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                states.publish({"identity": self._identity, **live.state.position()})
+                self._archive.keep_only(*_needed(live.state))
+            accelerator.wait_for_everyone()
+        self._last_save = time.monotonic()
+
+    def archive(self, live: Live) -> None:
+        """Seal the weights of the round that has just been kept, for a later one to go back to."""
+        if self._accelerator.is_main_process:
+            weights = {"model": live.pruned.tensors(), "masks": dict(live.pruned.masks)}
+            self._archive.write(_archived(live.state.round), weights)
+        self._accelerator.wait_for_everyone()
+
+    def undo(self, live: Live) -> None:
+        """Put the weights of the kept round back.
+
+        Raises:
+            CheckpointError: the archive has lost them.
+        """
+        entry = self._archive.read(_archived(live.state.kept.round))
+        live.pruned.load(entry.tensors("model"), entry.tensors("masks"))
+
+
+def _archived(number: int) -> str:
+    """Return what a round's weights are called in the archive."""
+    return f"kept-{number}" if number else "dense"
+
+
+def _needed(state: RunState) -> set[str]:
+    """Return the archive's entries that this state, or the one before it, can still ask for."""
+    kept = [record.round for record in state.records if record.kept]
+    return {"dense", *map(_archived, kept[-2:])}
+
+
+# -- going on ------------------------------------------------------------------------------
+
+
+def resume(saved: SavedState, own: Mapping[str, Any], plan: Plan, engine: Engine) -> Live:
+    """Take over a saved state, with its weights, masks, moments and random numbers.
+
+    Args:
+        own: the run's identity, tokens included.
+
+    Raises:
+        CheckpointError: it lacks something, or was written by another version.
+        InvariantError: its masks are not what its rounds have left.
+    """
+    if saved.position["identity"].get("tokens") != own["tokens"]:
+        raise CheckpointError(
+            f"{saved.folder}: holds a run whose tokenizer gave other tokens; use another "
+            "hydra.run.dir"
+        )
+    rank, device = engine.accelerator.process_index, engine.accelerator.device
+    try:
+        predictions = saved.tensors("predictions") if "predictions" in saved else {}
+        live = Live(RunState.restored(saved.position, predictions), engine.pruned)
+        state, pruned = live.state, live.pruned
+        pruned.load(saved.tensors("model"), saved.tensors("masks"))
+        if "training" in saved:
+            live.tuning = engine.fine_tuning(state.round, plan.recipe(state.round))
+            live.tuning.load_state(saved.tensors("training"))
+            restore_random_state(saved.tensors(f"random-{rank}"), device)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise _foreign(saved, f" ({type(error).__name__}: {error})") from error
+    if plan.method(1).units(pruned.masks) != state.left:
+        raise InvariantError(f"{saved.folder}: its masks are not what its rounds have left")
+    if state.stage is Stage.DONE and not plan.enough(state.round, state.factor, pruned.masks):
+        state.stage = Stage.PRUNE  # more rounds are wanted now
+    return live
+
+
+def _foreign(saved: SavedState, why: str = "") -> CheckpointError:
+    return CheckpointError(
+        f"{saved.folder}: is not what this version of pruneloop writes{why}; use another "
+        "hydra.run.dir"
+    )
+
+
+def identity(
+    settings: Mapping[str, Any], accelerator: Accelerator, rows: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return all that must be equal for a run to go on bit for bit.
+
+    Args:
+        settings: the configuration by dotted keys.
+        rows: a hash of the rows of each split.
+    """
+    bound = {key: value for key, value in settings.items() if not key.startswith(_FREE)}
+    where = {"device": accelerator.device.type, "processes": accelerator.num_processes}
+    return bound | {f"rows of {name}": value for name, value in rows.items()} | where
+
+
+def find_saved(
+    folder: RunFolder, states: StateFolder, identity: Mapping[str, Any]
+) -> SavedState | None:
+    """Return the state to go on from, if the folder has one of this very run.
+
+    Raises:
+        CheckpointError: it has one of another run, a damaged one, or records without one;
+            or the processes see different ones.
+    """
+    saved = states.load()
+    if len(set(gather_object([saved.folder.name if saved else "none"]))) > 1:
+        raise CheckpointError(
+            f"{folder.path}: the processes read different saved states; the folder must be "
+            "one that all machines share"
+        )
+    if saved is None:
+        if folder.rounds_jsonl.exists():
+            raise CheckpointError(
+                f"{folder.path}: has records of a run but no saved state to go on from; use "
+                "another hydra.run.dir"
+            )
+        return None
+
+    def may_change(key: str, was: Any, now: Any) -> bool:
+        # More rounds at a fixed amount leave the earlier ones as they were.
+        return key == "rounds" and now > was and identity["prune.target_sparsity"] is None
+
+    try:
+        # The tokens are compared where the run goes on: a finished one needs no tokenizer.
+        before = {k: v for k, v in saved.position["identity"].items() if k != "tokens"}
+        changed = differences(before, identity, may_change)
+        int(saved.position["round"]), Stage(saved.position["stage"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _foreign(saved) from error
+    if changed:
+        raise CheckpointError(
+            f"{folder.path}: holds a run with other settings: {'; '.join(changed)}; repeat "
+            "its settings, or use another hydra.run.dir"
+        )
+    return saved
+
+
+def is_finished(saved: SavedState, folder: RunFolder, rounds: int) -> bool:
+    """Whether all is done, and the exported checkpoint is still there and whole."""
+    position = saved.position
+    over = position["round"] > rounds  # or its budget was used up before
+    over = over or position["round"] <= position["identity"]["rounds"]
+    if position["stage"] != Stage.DONE.value or not over or not folder.is_done():
+        return False
+    try:
+        check_folder(folder.checkpoint)
+    except CheckpointError as error:
+        log.warning(f"warning: {folder.checkpoint} is written anew ({error})")
+        return False
+    return True
+
+
+# -- signals -------------------------------------------------------------------------------
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turn SIGTERM, SIGUSR1 and SIGUSR2 into a flag; yield the function that reads it.
+
+    Until it is read for the first time there is nothing to save: a signal then raises
+    `Preempted` at once. Once one has come, later ones change nothing, so that they
+    cannot cut the end short.
+    """
+    # No threading.Event: a second signal inside its set() would wait for its lock forever.
+    requested = watched = False
+
+    def request(*_: object) -> None:
+        nonlocal requested
+        first, requested = not requested, True
+        if first and not watched:
+            raise Preempted(
+                "asked to stop before the first step; run the same command in the same "
+                "folder to go on"
+            )
+
+    def was_requested() -> bool:
+        nonlocal watched
+        watched = True
+        return requested
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # only the main thread can receive signals
+        return
+    # SIGUSR2 is how submitit says that the time is up.
+    kinds = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    previous = [signal.signal(kind, request) for kind in kinds]
+    try:
+        yield was_requested
+    finally:
+        for kind, handler in zip(kinds, previous, strict=True):
+            # A launcher's own handlers come back in any case.
+            if not requested or callable(handler):
+                signal.signal(kind, handler)

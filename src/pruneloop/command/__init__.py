@@ -1,0 +1,28 @@
+"""The command line: `pruneloop KEY=VALUE ...` runs, `pruneloop VERB ...` does the rest."""
+
+import logging
+import os
+import sys
+
+from pruneloop.command.explain import Errors
+from pruneloop.command.verbs import VERBS
+
+
+def main() -> None:
+    """Run the command line; end the process with the exit code of what went wrong."""
+    # Threads that wait by spinning slow small models tenfold where cores are shared.
+    # Read when torch is loaded, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback
+    logging.captureWarnings(True)  # as lines of the log, which do not tear a progress bar
+    errors = Errors()
+    with errors.shown():
+        verb = VERBS.get(sys.argv[1]) if len(sys.argv) > 1 else None
+        if verb is not None:
+            verb(sys.argv[2:])
+        else:
+            # Hydra takes a third of a second to load.
+            from pruneloop.command.run import run
+
+            run(sys.argv[1:], errors)
+    sys.exit(errors.exit_code)

@@ -1,0 +1,76 @@
+"""The one error frame: whatever goes wrong ends as one line and an exit code.
+
+HYDRA_FULL_ERROR=1 shows the traceback instead.
+"""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pruneloop.errors import EnvironmentFault, Preempted, PruneloopError, reason
+
+_INTERRUPTED = 130
+
+
+def explain(error: BaseException) -> PruneloopError | Preempted | None:
+    """Turn an exception into one of ours, with a message of one line; None for a bug."""
+    if isinstance(error, (PruneloopError, Preempted)):
+        return error
+    if isinstance(error, OSError):
+        return EnvironmentFault.of(error)
+    source = type(error).__module__.partition(".")[0]
+    if source.startswith("submitit"):
+        return EnvironmentFault(f"a job of the sweep ended without a result ({reason(error)})")
+    if source in ("hydra", "omegaconf"):
+        from pruneloop.command.composition import explain_composition
+
+        return explain_composition(error)
+    return None
+
+
+class Errors:
+    """What went wrong in this process so far; the largest exit code counts."""
+
+    def __init__(self) -> None:
+        self._full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+        # Hydra then lets exceptions through, instead of printing them its own way.
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+        self._rank = int(os.environ.get("RANK", "0"))
+        self._codes: list[int] = []
+
+    @property
+    def exit_code(self) -> int:
+        """What the process is to end with."""
+        return max(self._codes, default=0)
+
+    def add(self, exit_code: int) -> None:
+        """Count what ended elsewhere, such as a sweep's point, with its exit code."""
+        self._codes.append(exit_code)
+
+    def show(self, error: BaseException) -> None:
+        """Print an error, once over all processes unless it may be this machine's alone."""
+        known = None if self._full else explain(error)
+        if known is None:
+            traceback.print_exception(error)
+            self.add(1)
+            return
+        if self._rank == 0:
+            print(f"pruneloop: {known}", file=sys.stderr)
+        elif isinstance(known, EnvironmentFault):
+            print(f"pruneloop (process {self._rank}): {known}", file=sys.stderr)
+        if self._rank > 0:
+            time.sleep(2)  # torchrun kills rank 0 when we end: let it speak first
+        self.add(known.exit_code)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show what the block raises."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.add(_INTERRUPTED)
+        except (Exception, Preempted) as error:
+            self.show(error)

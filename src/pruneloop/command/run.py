@@ -1,0 +1,103 @@
+"""`pruneloop KEY=VALUE ...`: Hydra composes the configuration, the pipeline runs it."""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig
+
+from pruneloop.command.composition import to_config
+from pruneloop.command.explain import Errors, explain
+from pruneloop.command.gate import refuse_code
+from pruneloop.command.sweep import SweepFolder, requeue, summarise
+from pruneloop.config import register_schema
+from pruneloop.errors import ConfigError, FolderInUse, PeerLost, Preempted
+from pruneloop.records import RunFolder, last_kept
+
+
+def run(arguments: Sequence[str], errors: Errors) -> None:
+    """Run one configuration, or all points of a sweep, and then its summary.
+
+    A point that fails is shown and counted in `errors`, and the sweep goes on.
+    """
+    first = os.environ.get("RANK", "0") == "0"
+
+    def execute(composed: DictConfig) -> float | list[float] | None:
+        # Caught here, inside the job, so that a sweep goes on with its next point.
+        try:
+            return _execute(composed)
+        except Preempted:
+            requeue()
+            raise
+        except Exception as error:
+            if first:
+                _note_failure(error)
+            errors.show(error)
+            return None
+
+    register_schema()
+    refuse_code(arguments)
+    if not first:
+        _share_the_first_folder()
+    try:
+        hydra.main(version_base="1.3", config_path=_conf_folder(), config_name="config")(execute)()
+    finally:
+        if first:
+            for folder in SweepFolder.seen:
+                errors.add(summarise(folder))
+
+
+def _share_the_first_folder() -> None:
+    """Have one run folder for all processes: only rank 0 has Hydra make one that is kept."""
+    unused = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, unused, ignore_errors=True)
+    sys.argv += [f"hydra.run.dir={unused}", f"hydra.sweep.dir={unused}"]
+    sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=stdout"]
+    sys.argv += ["hydra/hydra_logging=none"]
+
+
+def _conf_folder() -> str:
+    """Return conf/ inside the installed package, or beside src/ in a clone."""
+    here = Path(__file__).resolve().parents[1]
+    return str(next(f for f in (here / "conf", here.parents[1] / "conf") if f.is_dir()))
+
+
+def _execute(composed: DictConfig) -> float | list[float] | None:
+    """Run one configuration; return what a search is to maximise, if there is one."""
+    config = to_config(composed)
+    # torch and transformers take seconds to load: only once the configuration is right.
+    from pruneloop import pipeline
+
+    hydra_config = HydraConfig.get()
+    if config.push_to_hub is not None and hydra_config.mode == RunMode.MULTIRUN:
+        raise ConfigError(
+            f"push_to_hub={config.push_to_hub}: the points of a sweep would overwrite each "
+            "other; run the one to upload by itself, in its folder"
+        )
+    overrides = list(hydra_config.overrides.task)
+    records = pipeline.run(config, Path(hydra_config.runtime.output_dir), overrides)
+    kept = last_kept(records)
+    direction = getattr(hydra_config.sweeper, "direction", None)  # a search has one
+    if direction is None:
+        return None
+    # With a budget, the round that is kept is the sparsest within it.
+    return [kept.sparsity, kept.accuracy] if isinstance(direction, ListConfig) else kept.sparsity
+
+
+def _note_failure(error: Exception) -> None:
+    """Leave in STATUS.json why a command failed, also before its run could say so itself."""
+    if isinstance(error, (FolderInUse, PeerLost)):
+        return  # STATUS.json speaks of another process
+    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    known = explain(error)
+    message, code = (str(known), known.exit_code) if known else (repr(error), 1)
+    with suppress(OSError, ValueError):  # a folder that is gone must not hide what went wrong
+        folder.write_failure(message, code)

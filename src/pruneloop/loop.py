@@ -1,0 +1,112 @@
+"""The experiment: prune, measure the shock, fine-tune, measure; round after round."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pruneloop.checkpointer import Checkpointer, Live
+from pruneloop.engine import Engine
+from pruneloop.evaluation import Scores
+from pruneloop.plan import Plan
+from pruneloop.recorder import Recorder
+from pruneloop.run_state import Stage
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A run's rounds, from wherever its live parts are to where its plan has enough.
+
+    It can be stopped between any two steps of a stage; what was saved then goes on with
+    the very next step, bit for bit. Between rounds the model is that of the kept round.
+    """
+
+    plan: Plan
+    engine: Engine
+    live: Live
+    checkpointer: Checkpointer
+    recorder: Recorder
+
+    def run(self) -> None:
+        """Go on to the end.
+
+        Raises:
+            Preempted: a signal asked to stop; the state is saved.
+            InvariantError: a number that must hold does not.
+        """
+        state = self.live.state
+        self.recorder.begin(state)
+        while state.stage is not Stage.DONE:
+            self.look()
+            if state.stage is Stage.PRUNE:
+                self.prune()
+                state.stage = Stage.SHOCK
+            elif state.stage is Stage.SHOCK:
+                state.draft.shock_accuracy = self.measure("validation").accuracy
+                state.stage = Stage.TRAIN
+            elif state.stage is Stage.TRAIN:
+                self.train()
+                state.stage = Stage.MEASURE
+            else:
+                recipe = self.plan.recipe(state.round)
+                self.close_round()
+                # The state first: it holds the records too, and what it holds is never lost.
+                self.checkpointer.save(self.live)
+                self.recorder.end_round(state, recipe)
+
+    def prune(self) -> None:
+        """Take exactly the planned units, the same ones on every process."""
+        state, pruned = self.live.state, self.live.pruned
+        method = self.plan.method(state.round)
+        recipe = self.plan.recipe(state.round)
+        evidence = self.engine.evidence(method.needs, state.round, recipe, self.look)
+        drops = self.plan.drops(state.round, state.factor, pruned.masks)
+        pruned.prune(method, drops, evidence)
+        self.engine.check_equal(pruned.masks)
+        state.draft.amount = sum(drops) / max(sum(state.left), 1)
+        state.left = [units - k for units, k in zip(state.left, drops, strict=True)]
+
+    def train(self) -> None:
+        """Fine-tune with the round's recipe."""
+        live, state = self.live, self.live.state
+        if live.tuning is None:
+            live.tuning = self.engine.fine_tuning(state.round, self.plan.recipe(state.round))
+        tuning = live.tuning
+        with self.recorder.bar(state, "training", tuning.steps, tuning.step) as bar:
+            for progress in tuning:
+                self.recorder.step(state, progress, bar)
+                self.checkpointer.after_step(progress.step, live)
+        state.draft.train_loss, state.draft.steps = tuning.mean_loss, tuning.steps
+        live.tuning = None
+
+    def close_round(self) -> None:
+        """Measure the round, put it on record, and keep it or undo it."""
+        state, pruned = self.live.state, self.live.pruned
+        pruned.check()
+        validation, test = self.measure("validation"), self.measure("test")
+        record = state.record(pruned, validation, test, self.plan.accepts)
+        if record.kept:
+            state.predictions["pruned" if state.round else "dense"] = test.predictions
+            if self.plan.budget is not None:
+                self.checkpointer.archive(self.live)
+        else:
+            self.checkpointer.undo(self.live)
+            state.left = self.plan.method(1).units(pruned.masks)
+            state.factor /= 2
+        state.next_round()
+        if self.plan.enough(state.round, state.factor, pruned.masks):
+            state.stage = Stage.DONE
+
+    def measure(self, split: str) -> Scores:
+        """Score the model on a split under a progress bar."""
+        with self.recorder.bar(self.live.state, split, self.engine.count(split)) as bar:
+            return self.engine.measure(split, self._counting(bar.update))
+
+    def look(self) -> None:
+        """Save if it is time, and stop if a signal asked for it."""
+        self.checkpointer.look(self.live)
+
+    def _counting(self, count: Callable[[], object]) -> Callable[[], None]:
+        def look() -> None:
+            count()
+            self.look()
+
+        return look

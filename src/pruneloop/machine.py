@@ -1,0 +1,106 @@
+"""What a run needs of its machine: processes, a device, a precision; and what it refuses."""
+
+import atexit
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import datasets
+import torch
+import transformers
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+
+from pruneloop.config import Device, Precision, Tracker
+from pruneloop.errors import ConfigError, EnvironmentFault, PeerLost
+
+
+def check_machine(device: Device, precision: Precision) -> None:
+    """Make sure that the machine has what is asked for.
+
+    Raises:
+        ConfigError, EnvironmentFault: it has not.
+    """
+    gpu = torch.cuda.is_available()
+    if device == Device.cuda and not gpu:
+        raise EnvironmentFault(
+            "device=cuda: this machine has no usable CUDA GPU; use device=cpu or device=auto"
+        )
+    gpu = gpu and device != Device.cpu
+    if precision == Precision.fp16 and not gpu:
+        raise ConfigError("finetune.precision=fp16: needs a GPU; use bf16 or fp32 on a CPU")
+    if precision == Precision.bf16 and gpu and not torch.cuda.is_bf16_supported():
+        raise EnvironmentFault("finetune.precision=bf16: this GPU has no bf16; use fp16")
+
+
+@contextmanager
+def processes(
+    device: Device, precision: Precision, tracker: Tracker, folder: Path
+) -> Iterator[Accelerator]:
+    """Set up the processes, the device, and a tracker that may write into the run folder.
+
+    Afterwards accelerate's process-wide state is forgotten, so that a sweep's next job
+    starts clean. The process group stays: a second one cannot meet in the same store.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    accelerator = Accelerator(
+        log_with=None if tracker == Tracker.none else tracker.name,
+        project_dir=folder,
+        cpu=device == Device.cpu,
+        mixed_precision="no" if precision == Precision.fp32 else precision.name,
+    )
+    torch.use_deterministic_algorithms(accelerator.device.type == "cpu")
+    atexit.unregister(_leave_process_group)
+    atexit.register(_leave_process_group)
+    try:
+        yield accelerator
+    finally:
+        accelerator.free_memory()
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+
+def _leave_process_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def hardware(accelerator: Accelerator) -> str:
+    """Return what the run computes on, as people call it."""
+    if accelerator.device.type == "cuda":
+        return torch.cuda.get_device_name(accelerator.device)
+    cpu = platform.processor() or platform.machine()
+    with suppress(OSError):
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        cpu = found.group(1) if found else cpu
+    return f"{cpu}, {os.cpu_count()} cores"
+
+
+@contextmanager
+def machine_faults() -> Iterator[None]:
+    """Turn what the machine refuses into a line of advice.
+
+    Raises:
+        EnvironmentFault: the GPU's memory is full, a process is gone, or the system
+            refused something.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EnvironmentFault(
+            "the GPU's memory is full; in a new hydra.run.dir, halve finetune.batch_size and "
+            "double finetune.accumulation, which keeps the global batch"
+        ) from error
+    except RuntimeError as error:
+        lost = isinstance(error, torch.distributed.DistError) or "closed by peer" in str(error)
+        if not torch.distributed.is_initialized() or not lost:
+            raise
+        raise PeerLost("another process of this run has ended; see what it says") from error
+    except OSError as error:
+        raise EnvironmentFault.of(error) from error

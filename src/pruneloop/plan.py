@@ -1,0 +1,184 @@
+"""What a run sets out to do: how much each round prunes, how it trains, when it is enough."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pruneloop.config import (
+    BudgetConfig,
+    Config,
+    Criterion,
+    FinetuneConfig,
+    Group,
+    PruneConfig,
+    StructuredPruneConfig,
+)
+from pruneloop.errors import ConfigError
+from pruneloop.pruning import (
+    Groups,
+    Lines,
+    Magnitude,
+    Masks,
+    Method,
+    Random,
+    Single,
+    Taylor,
+    drops_by_amount,
+    drops_to_target,
+)
+from pruneloop.pruning.schedule import Drops
+from pruneloop.records import RoundRecord
+from pruneloop.training import Recipe
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much of round 0's validation score may be lost, and when to stop trying."""
+
+    max_drop: float
+    metric: str
+    min_amount: float
+
+    def allows(self, dense: RoundRecord, record: RoundRecord) -> bool:
+        """Whether a round has lost no more than the budget."""
+        lost = float(getattr(dense, self.metric) - getattr(record, self.metric))
+        return lost <= self.max_drop + 1e-9  # 0.90 - 0.89 is 0.010000000000000009
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is decided before anything trains.
+
+    `planned` are the units that each group loses in rounds 1 to `rounds`, and `zeros` the
+    prunable weights that are zero after every round, at least and at most; a budget can
+    make both fewer. `method` and `recipe` give a round's own.
+    """
+
+    method: Callable[[int], Method]
+    recipe: Callable[[int], Recipe]
+    amount: float | None
+    planned: Drops
+    zeros: Sequence[tuple[int, int]]
+    budget: Budget | None
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds come after round 0, at most."""
+        return len(self.planned)
+
+    def drops(self, number: int, factor: float, masks: Masks) -> list[int]:
+        """Return what a round takes out of each group; `factor` is what failed tries left.
+
+        An amount is one of what is still kept; what a schedule has planned is multiplied.
+        """
+        if self.amount is None:
+            return [round(factor * units) for units in self.planned[number - 1]]
+        kept = self.method(number).units(masks)
+        return drops_by_amount(kept, 1, factor * self.amount)[0]
+
+    def enough(self, number: int, factor: float, masks: Masks) -> bool:
+        """Whether a run that stands before a round is done."""
+        if number > self.rounds:
+            return True
+        if self.budget is None or factor == 1 or number == 0:
+            return False
+        kept = sum(self.method(number).units(masks))
+        return sum(self.drops(number, factor, masks)) < self.budget.min_amount * kept
+
+    def accepts(self, dense: RoundRecord, record: RoundRecord) -> bool:
+        """Whether a round is kept, by the budget if there is one."""
+        return self.budget is None or self.budget.allows(dense, record)
+
+
+def make_plan(config: Config, masks: Masks) -> Plan:
+    """Plan a run from the masks that it starts with.
+
+    Raises:
+        ConfigError: the target is behind the masks already, the cap or the matrices leave
+            too little, or the amount is below the budget's smallest.
+    """
+    method = method_for(config.prune, config.seed, 1)
+    planned = _planned(config.prune, config.rounds, method, masks)
+    _check_room(config.prune, method, masks, planned)
+    so_far = [0] * len(method.units(masks))
+    zeros = [method.zeros(masks, so_far)]
+    for drops in planned:
+        so_far = [a + b for a, b in zip(so_far, drops, strict=True)]
+        zeros.append(method.zeros(masks, so_far))
+    return Plan(
+        method=lambda number: method_for(config.prune, config.seed, number),
+        recipe=lambda number: recipe_for(config.finetune, number),
+        amount=config.prune.amount,
+        planned=planned,
+        zeros=zeros,
+        budget=_budget(config.budget, config.prune.amount),
+    )
+
+
+def _budget(config: BudgetConfig, amount: float | None) -> Budget | None:
+    if config.max_drop is None:
+        return None
+    if amount is not None and amount < config.min_amount:
+        raise ConfigError(
+            f"prune.amount={amount}: is below budget.min_amount={config.min_amount}, where a "
+            "run with a budget ends; lower that"
+        )
+    return Budget(config.max_drop, config.metric.name, config.min_amount)
+
+
+def method_for(config: PruneConfig, seed: int, number: int) -> Method:
+    """Return the pruning method of a round; only `random` depends on seed and round."""
+    criterion: Magnitude | Random | Taylor
+    match config.criterion:
+        case Criterion.magnitude:
+            criterion = Magnitude()
+        case Criterion.random:
+            criterion = Random(seed * 1_000_003 + number)
+        case Criterion.taylor:
+            criterion = Taylor()
+    units: Lines | Single = Single()
+    if isinstance(config, StructuredPruneConfig):
+        units = Lines(config.n, config.dim)
+    together = config.group == Group["global"]
+    return Method(criterion, Groups(units, together, config.max_layer_sparsity))
+
+
+def recipe_for(config: FinetuneConfig, number: int) -> Recipe:
+    """Return how a round trains: round 0 has an epoch count and a rate of its own."""
+    dense = number == 0
+    return Recipe(
+        epochs=config.dense_epochs if dense else config.epochs,
+        learning_rate=config.dense_learning_rate if dense else config.learning_rate,
+        accumulation=config.accumulation,
+        warmup=config.warmup,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+    )
+
+
+def _planned(config: PruneConfig, rounds: int, method: Method, masks: Masks) -> Drops:
+    kept, target = method.units(masks), config.target_sparsity
+    if target is None:
+        assert config.amount is not None
+        return drops_by_amount(kept, rounds, config.amount)
+    total = method.units(Masks.dense(masks))
+    try:
+        return drops_to_target(total, kept, rounds, target, config.schedule.name)
+    except ValueError as error:
+        raise ConfigError(f"prune.target_sparsity={target}: {error}") from None
+
+
+def _check_room(config: PruneConfig, method: Method, masks: Masks, planned: Drops) -> None:
+    """Refuse a plan that a cap, or the last weights of the matrices, will not allow."""
+    for group, room in enumerate(method.room(masks)):
+        wanted = sum(drops[group] for drops in planned)
+        if wanted <= room:
+            continue
+        if config.max_layer_sparsity < 1:
+            raise ConfigError(
+                f"prune.max_layer_sparsity={config.max_layer_sparsity}: leaves room for {room:,} "
+                f"of the {wanted:,} that the plan takes; raise it, prune less or fewer rounds"
+            )
+        raise ConfigError(
+            f"prune: the plan leaves nothing of a group of weights ({wanted:,} to go, {room:,} "
+            "can); prune less or fewer rounds"
+        )

@@ -1,0 +1,108 @@
+"""What a run tells: its records, lines and bars, its tracker, and STATUS.json."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from accelerate.utils.tqdm import tqdm
+
+from pruneloop.durable import saving
+from pruneloop.errors import EnvironmentFault, PeerLost, Preempted, PruneloopError
+from pruneloop.machine import machine_faults
+from pruneloop.records import RunFolder
+from pruneloop.report.table import TABLE_HEADER, table_line
+from pruneloop.run_state import RunState
+from pruneloop.tracking import Tracking
+from pruneloop.training import LOOK_EVERY, Progress, Recipe
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Tells what a run does; writes nothing on a process other than the `main` one."""
+
+    def __init__(self, folder: RunFolder, tracking: Tracking, rounds: int, main: bool) -> None:
+        self._folder = folder
+        self._tracking = tracking
+        self._rounds = rounds
+        self._main = main
+
+    def begin(self, state: RunState) -> None:
+        """Tell what is on record already."""
+        log.info(TABLE_HEADER)
+        for record in state.records:
+            log.info(table_line(record, state.records[0].accuracy))
+        if state.records:
+            self._write(state)
+
+    def bar(self, state: RunState, what: str, total: int, initial: int = 0) -> Any:
+        """Return a progress bar; none where standard error is no terminal, as a log file."""
+        return tqdm(
+            desc=f"round {state.round}/{self._rounds} {what}",
+            total=total,
+            initial=initial,
+            leave=False,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def step(self, state: RunState, progress: Progress, bar: Any) -> None:
+        """Tell an optimiser step."""
+        bar.update()
+        if progress.loss is None:
+            return
+        bar.set_postfix(loss=f"{progress.loss:.4f}", refresh=False)
+        if progress.step % LOOK_EVERY == 0 or progress.step == progress.steps:
+            step = state.steps + progress.step
+            self._tracking.log_step(step, progress.loss, progress.learning_rate)
+
+    def end_round(self, state: RunState, recipe: Recipe) -> None:
+        """Tell the round that has just been saved."""
+        self._write(state)
+        self._tracking.log_round(state.steps, state.records[-1], recipe.learning_rate)
+        log.info(table_line(state.records[-1], state.records[0].accuracy))
+
+    def _write(self, state: RunState) -> None:
+        if self._main:
+            with saving(self._folder.path, 0):
+                self._folder.write_rounds(state.records)
+                self._folder.write_layers(state.layers)
+
+
+@contextmanager
+def status(folder: RunFolder, main: bool) -> Iterator[None]:
+    """Say in STATUS.json how the run ended, whatever happens but a kill.
+
+    A process other than the `main` one says only what the machine refused to it alone.
+
+    Raises:
+        EnvironmentFault: the GPU's memory is full, or the system refused something.
+    """
+    try:
+        with machine_faults():
+            yield
+    except BaseException as error:
+        with suppress(OSError, ValueError):  # a full disk must not hide what went wrong
+            _note(folder, main, error)
+        raise
+    if main:
+        folder.write_status("done")
+
+
+def _note(folder: RunFolder, main: bool, error: BaseException) -> None:
+    code = getattr(error, "exit_code", 1)
+    if isinstance(error, PeerLost):
+        if main and folder.read_status().get("state") != "failed":
+            folder.write_failure(str(error), code)  # the other process has not said why
+    elif isinstance(error, Exception):
+        if main or isinstance(error, EnvironmentFault):
+            known = isinstance(error, PruneloopError)
+            folder.write_failure(str(error) if known else repr(error), code)
+    elif main and not folder.is_done():
+        preempted = isinstance(error, Preempted)
+        folder.write_status(
+            "preempted" if preempted else "interrupted",
+            message=str(error),
+            exit_code=code if preempted else 130,
+        )

@@ -1,0 +1,145 @@
+"""How far a run is: the only thing that changes while it runs, and all that is saved."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from torch import Tensor
+
+from pruneloop.evaluation import Scores
+from pruneloop.pruning import PrunedModel, kind_of
+from pruneloop.records import LayerRecord, RoundRecord
+
+
+class Stage(Enum):
+    """What of a round comes next. Round 0 begins with TRAIN."""
+
+    PRUNE = "prune"
+    SHOCK = "shock"
+    TRAIN = "train"
+    MEASURE = "measure"
+    DONE = "done"
+
+
+@dataclass
+class Draft:
+    """What is known so far of the round under way."""
+
+    amount: float = 0.0
+    shock_accuracy: float | None = None
+    train_loss: float = 0.0
+    steps: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class RunState:
+    """A run between two instructions of its loop.
+
+    `factor` is what a budget's failed tries have left of the planned drops, `left` the
+    units that every group of weights must still keep, and `predictions` the test split's
+    labels as the `dense` model and the `pruned` one of the kept round say them.
+    """
+
+    left: list[int]
+    round: int = 0
+    stage: Stage = Stage.TRAIN
+    factor: float = 1.0
+    draft: Draft = field(default_factory=Draft)
+    records: list[RoundRecord] = field(default_factory=list)
+    layers: list[LayerRecord] = field(default_factory=list)
+    predictions: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._since = time.monotonic()
+
+    def tick(self) -> None:
+        """Add the time since the last tick to the round under way."""
+        now = time.monotonic()
+        self.draft.seconds += now - self._since
+        self._since = now
+
+    @property
+    def kept(self) -> RoundRecord:
+        """The last round that was kept."""
+        return next(record for record in reversed(self.records) if record.kept)
+
+    def record(
+        self,
+        pruned: PrunedModel,
+        scores: Scores,
+        test: Scores,
+        accepts: Callable[[RoundRecord, RoundRecord], bool],
+    ) -> RoundRecord:
+        """Put the round under way on record, with a line for each of its matrices.
+
+        Args:
+            accepts: says of round 0 and of this one whether this one is kept.
+        """
+        self.tick()
+        masks, zeros = pruned.masks, pruned.masks.zeros
+        record = RoundRecord(
+            round=self.round,
+            **asdict(self.draft),
+            prunable=masks.prunable,
+            zeros=zeros,
+            sparsity=zeros / masks.prunable,
+            model_sparsity=zeros / pruned.parameters,
+            accuracy=scores.accuracy,
+            macro_f1=scores.macro_f1,
+            loss=scores.loss,
+            test_accuracy=test.accuracy,
+            test_macro_f1=test.macro_f1,
+            kept=True,
+        )
+        record = replace(record, kept=accepts([*self.records, record][0], record))
+        self.records.append(record)
+        by_name = masks.zeros_by_name()
+        for name, mask in masks.items():
+            size, lost = mask.numel(), by_name[name]
+            share = lost / size
+            self.layers.append(LayerRecord(self.round, name, kind_of(name), size, lost, share))
+        return record
+
+    def next_round(self) -> None:
+        """Stand before the next round."""
+        self.round, self.stage, self.draft = self.round + 1, Stage.PRUNE, Draft()
+        self._since = time.monotonic()
+
+    @property
+    def steps(self) -> int:
+        """The optimiser steps of all rounds on record."""
+        return sum(record.steps for record in self.records)
+
+    def position(self) -> dict[str, Any]:
+        """Return all but the tensors, as JSON can hold it."""
+        self.tick()
+        return {
+            "left": self.left,
+            "round": self.round,
+            "stage": self.stage.value,
+            "factor": self.factor,
+            "draft": asdict(self.draft),
+            "records": [asdict(record) for record in self.records],
+            "layers": [asdict(record) for record in self.layers],
+        }
+
+    @classmethod
+    def restored(cls, position: Mapping[str, Any], predictions: Mapping[str, Tensor]) -> "RunState":
+        """Return what `position` wrote down.
+
+        Raises:
+            KeyError, TypeError, ValueError: it was another version's.
+        """
+        return cls(
+            left=list(position["left"]),
+            round=int(position["round"]),
+            stage=Stage(position["stage"]),
+            factor=float(position["factor"]),
+            draft=Draft(**position["draft"]),
+            records=[RoundRecord(**record) for record in position["records"]],
+            layers=[LayerRecord(**record) for record in position["layers"]],
+            predictions=dict(predictions),
+        )
