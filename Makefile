@@ -1,32 +1,58 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --editable
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2
 ARGS ?=
 
 help:           ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(VENV)/ready  ## Make .venv with everything in it.
+# What is installed grows with what is asked for; each stage has the earlier ones in it.
+$(VENV)/run-ready: pyproject.toml
+	@echo "make: installing what runs need into $(VENV) (torch is large: some minutes)"
+	@python3 -m venv $(VENV)
+	@$(INSTALL) .
+	@touch $@
 
-$(VENV)/ready: pyproject.toml
-	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
-	touch $@
+$(VENV)/test-ready: $(VENV)/run-ready pyproject.toml
+	@echo "make: installing what the first tier of the tests needs (pytest, ruff, mypy, ...)"
+	@$(INSTALL) ".[test]"
+	@touch $@
 
-run: setup      ## Run the main job on the built-in sample: make run ARGS="rounds=8"
-	$(PYTHON) train.py $(ARGS)
+$(VENV)/all-ready: $(VENV)/test-ready pyproject.toml
+	@echo "make: installing what the other tests need (launchers, trackers, Optuna, ...)"
+	@$(INSTALL) ".[dev]"
+	@touch $@
 
-test: setup     ## Check format, lint and types, then run the whole test suite.
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 $(ARGS)
+setup: $(VENV)/all-ready  ## Make .venv with everything in it.
 
-format:         ## Format the code and mend what the linter can.
-	$(VENV)/bin/ruff format .
-	$(VENV)/bin/ruff check --fix .
+run: $(VENV)/run-ready  ## Run the main job on the built-in sample: make run ARGS="rounds=8"
+	@echo "make: running the main job"
+	@$(PYTHON) train.py $(ARGS)
+
+test: $(VENV)/test-ready  ## Check format, lint, types and what counts most, in about 3 minutes.
+	@echo "make: checking format, lint and types"
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@echo "make: running the first tier of the tests"
+	@$(PYTEST) $(ARGS)
+
+test-more: $(VENV)/all-ready  ## Run the tests that `test` leaves out: launchers, trackers, ...
+	@echo "make: running the other tests"
+	@$(PYTEST) -m more $(ARGS)
+
+test-all:       ## Run all tests: `test`, then `test-more`.
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory test-more
+
+format: $(VENV)/test-ready  ## Format the code and mend what the linter can.
+	@echo "make: formatting"
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
 
 clean:          ## Remove what setup, builds and runs have made.
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache outputs/20* outputs/sweeps
 
-.PHONY: help setup run test format clean
+.PHONY: help setup run test test-more test-all format clean
 .DEFAULT_GOAL := help

@@ -1,9 +1,9 @@
-"""What the tests share: small runs, the real command, and the optional real corpora."""
+"""The fixtures of all tests, and the environment that they run in."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,20 +11,7 @@ import pytest
 # Before torch and datasets are imported: one thread, no hub, and a cache of our own.
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
-
-needs_shared = pytest.mark.skipif(
-    not (SHARED / "data").is_dir(), reason="the real corpora are not beside the checkout"
-)
-
-SMALL_DATA = ("data.train_rows=240", "data.test_rows=60")
-SMALL_MODEL = ("model.layers=1", "model.hidden=16", "model.intermediate=32")
-SHORT = ("finetune.dense_epochs=1", "finetune.batch_size=32", "rounds=2", "device=cpu")
-SMALL = (*SMALL_DATA, *SMALL_MODEL, *SHORT)
-"""Overrides for a run of a second or two."""
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
+from support import ROOT, Command
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SHARED, needs_shared
 from datasets import Dataset
-from transformers import BertConfig, BertForSequenceClassification
+from support import SHARED, needs_shared, small_bert
+from transformers import BertForSequenceClassification
 
 from pruneloop.config import PretrainedModel, TinyModel, Tokenizer
 from pruneloop.data import sample
@@ -50,19 +50,10 @@ def loaded(
 def saved(tmp_path: Path) -> Path:
     """A model in bf16 with two labels of its own, 64 positions, and its tokenizer."""
     tokenizer = train_wordpiece(TEXTS, vocab_size=300, max_length=64)
-    torch.manual_seed(7)
-    config = BertConfig(
-        vocab_size=300,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=64,
-        id2label={0: "no", 1: "yes"},
-        label2id={"no": 0, "yes": 1},
-    )
+    labels = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
+    model = small_bert(7, vocab_size=300, intermediate_size=24, **labels)
     folder = tmp_path / "saved"
-    BertForSequenceClassification(config).to(torch.bfloat16).save_pretrained(folder)
+    model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -222,15 +213,8 @@ def vocabulary_folder(name: str, folder: Path) -> Path:
     folder.mkdir()
     shutil.copyfile(source / "vocab.txt", folder / "vocab.txt")
     count = len((source / "vocab.txt").read_text(encoding="utf-8").splitlines())
-    config = BertConfig(
-        vocab_size=count,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=8,
-        max_position_embeddings=300,
-    )
-    BertForSequenceClassification(config).save_pretrained(folder)
+    shape = {"hidden_size": 8, "intermediate_size": 8, "max_position_embeddings": 300}
+    small_bert(vocab_size=count, **shape).save_pretrained(folder)
     return folder
 
 

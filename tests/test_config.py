@@ -3,13 +3,10 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
+from support import ROOT, SWEEP_HOOK, composed, composed_raw
 
 from pruneloop.config import (
-    Config,
     FilesData,
     Method,
     Precision,
@@ -18,15 +15,8 @@ from pruneloop.config import (
     TinyModel,
     known_keys,
     point_name,
-    register_schema,
 )
 from pruneloop.errors import ConfigError
-
-
-def composed(*overrides: str) -> Config:
-    register_schema()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return OmegaConf.to_object(compose("config", list(overrides)))
 
 
 def test_defaults_are_the_sample_and_the_tiny_model() -> None:
@@ -155,7 +145,7 @@ def test_conf_names_no_class_to_execute() -> None:
     texts = [path.read_text(encoding="utf-8") for path in Path(ROOT / "conf").rglob("*.yaml")]
     lines = [line.strip() for text in texts for line in text.splitlines() if "_target_" in line]
     # Hydra's hook into a sweep can be named in no other way.
-    assert lines == ["_target_: pruneloop.cli.SweepFolder"]
+    assert lines == [f"_target_: {SWEEP_HOOK}"]
 
 
 @pytest.mark.parametrize(
@@ -185,20 +175,22 @@ def test_readable_names_stay_and_no_two_points_share_one() -> None:
     assert len({point_name("x=" + "가" * 300 + end) for end in "12"}) == 2
 
 
+SEARCHED = {"prune.target_sparsity": "interval(0.5, 0.98)"}
+
+
 @pytest.mark.parametrize(
     ("name", "swept"),
     [
         ("sweep_amount", {"prune.amount": "0.1,0.2,0.4", "seed": "0,1,2"}),
         ("sweep_scope", {"prune.scope": "qkv,ffn,encoder", "seed": "0,1,2"}),
         ("sweep_method", {"prune": "global_l1,layer_l1,random", "seed": "0,1,2"}),
-        ("search", {"prune.target_sparsity": "interval(0.5, 0.98)"}),
-        ("search_front", {"prune.target_sparsity": "interval(0.5, 0.98)"}),
+        # These need Optuna's plugin to compose.
+        pytest.param("search", SEARCHED, marks=pytest.mark.more),
+        pytest.param("search_front", SEARCHED, marks=pytest.mark.more),
     ],
 )
 def test_sweep_presets_sweep_what_they_say(name: str, swept: dict[str, str]) -> None:
-    register_schema()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        whole = compose("config", [f"experiment={name}"], return_hydra_config=True)
+    whole = composed_raw(f"experiment={name}", with_hydra=True)
     assert whole.hydra.mode.name == "MULTIRUN"
     assert dict(whole.hydra.sweeper.params) == swept
 

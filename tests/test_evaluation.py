@@ -9,9 +9,10 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from sklearn.metrics import accuracy_score, f1_score
+from support import small_bert
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertForSequenceClassification
 
 from pruneloop.data.batches import evaluation_loader, padding
 from pruneloop.errors import InvariantError
@@ -66,18 +67,7 @@ def rows() -> Dataset:
 
 @pytest.fixture
 def model() -> BertForSequenceClassification:
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=50,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=16,
-        initializer_range=1.0,
-        num_labels=3,
-    )
-    return BertForSequenceClassification(config)
+    return small_bert(max_position_embeddings=16, initializer_range=1.0, num_labels=3)
 
 
 @pytest.fixture

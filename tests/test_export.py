@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support import small_bert
 from torch.nn.utils import prune
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BertConfig,
     BertForSequenceClassification,
     PreTrainedTokenizerBase,
     pipeline,
@@ -35,19 +35,8 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 @pytest.fixture
 def model(tokenizer: PreTrainedTokenizerBase) -> BertForSequenceClassification:
-    torch.manual_seed(0)
-    return BertForSequenceClassification(
-        BertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=64,
-            id2label={0: "부정", 1: "긍정"},
-            label2id={"부정": 0, "긍정": 1},
-        )
-    )
+    labels = {"id2label": {0: "부정", 1: "긍정"}, "label2id": {"부정": 0, "긍정": 1}}
+    return small_bert(vocab_size=len(tokenizer), **labels)
 
 
 @pytest.fixture

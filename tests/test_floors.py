@@ -68,3 +68,13 @@ def test_pruning_knows_torch_only() -> None:
 def test_records_need_the_standard_library_only() -> None:
     roots = {name.split(".")[0] for name in imports(PACKAGE / "records.py")}
     assert not roots & {"torch", "numpy", "pandas", "datasets"}
+
+
+TESTS = sorted(Path(__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda p: p.name)
+def test_tests_do_not_import_tests(path: Path) -> None:
+    """What they share is in support.py; nothing else of this folder is imported, by any name."""
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert not roots & ({p.stem for p in TESTS} - {"support"} | {"tests"})

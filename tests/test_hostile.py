@@ -5,13 +5,11 @@ import json
 import os
 import pickle
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, SMALL_DATA
-from life import Life
+from support import INSPECT_LINE, ROOT, SMALL, SMALL_DATA, Environment, Life
 
 from pruneloop.config import known_keys
 
@@ -62,8 +60,7 @@ def test_a_pickled_checkpoint_runs_no_code(checkpoint: Path, tmp_path: Path) -> 
     (model / "model.safetensors").unlink()
     torch.save({"classifier.bias": Evil(tmp_path / "mark")}, model / "pytorch_model.bin")
     assert prune(tmp_path, model).wait() == 3
-    look = [sys.executable, "-m", "pruneloop.inspection", str(model)]
-    result = subprocess.run(look, capture_output=True, text=True, timeout=60)
+    result = subprocess.run([*INSPECT_LINE, str(model)], capture_output=True, text=True, timeout=60)
     assert result.returncode == 3 and len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "mark").exists()
 
@@ -117,7 +114,7 @@ def test_values_with_dots_and_a_token_stay_inside(tmp_path: Path) -> None:
         "data.train=data.csv",
         "hydra.run.dir=run",
         "hydra.job.name=../../evil",
-        before=_Environment(HF_TOKEN=token, HOME=str(tmp_path / "home")),
+        before=Environment(HF_TOKEN=token, HOME=str(tmp_path / "home")),
     )
     assert life.wait() == 0, life.errors
     made = {path.name for path in {*tmp_path.iterdir()} - before}
@@ -125,16 +122,6 @@ def test_values_with_dots_and_a_token_stay_inside(tmp_path: Path) -> None:
     assert not list(tmp_path.parent.glob("evil*"))
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert token.encode() not in path.read_bytes(), path
-
-
-class _Environment:
-    """Sets variables in a life's process."""
-
-    def __init__(self, **variables: str) -> None:
-        self._variables = variables
-
-    def __call__(self) -> None:
-        os.environ.update(self._variables)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Command
+from support import SMALL, Command, Environment, Life, lived_line, one_line, read_status
 
 TOKEN = "hf_nobody_must_read_this"
 
@@ -84,9 +84,9 @@ def test_the_checkpoint_is_uploaded_with_its_card(command: Command, tmp_path: Pa
         assert TOKEN.encode() not in path.read_bytes(), path
     # The hub goes away: exit 5 in one line, and the run stays done.
     result = command(*run, HF_ENDPOINT="http://127.0.0.1:1", **online)
-    assert result.returncode == 5 and len(result.stderr.splitlines()) == 1
-    assert f"the checkpoint is in {folder}" in result.stderr and TOKEN not in result.stderr
-    assert json.loads((tmp_path / "run/STATUS.json").read_text())["state"] == "done"
+    assert f"the checkpoint is in {folder}" in one_line(result, 5)
+    assert TOKEN not in result.stderr
+    assert read_status(tmp_path / "run")["state"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -94,16 +94,15 @@ def test_the_checkpoint_is_uploaded_with_its_card(command: Command, tmp_path: Pa
     [("you/sparse", 5, "set HF_TOKEN"), ("sparse", 2, "OWNER/NAME"), ("a/b/c", 2, "OWNER/NAME")],
 )
 def test_what_cannot_be_uploaded_is_said_before_the_run(
-    command: Command, tmp_path: Path, name: str, code: int, says: str
+    tmp_path: Path, name: str, code: int, says: str
 ) -> None:
-    result = command(f"push_to_hub={name}", HF_TOKEN="")
-    assert result.returncode == code and says in result.stderr
-    assert len(result.stderr.splitlines()) == 1 and "data:" not in result.stdout
+    before = Environment(HF_TOKEN="")
+    assert says in lived_line(tmp_path, code, f"push_to_hub={name}", before=before)
+    assert "data:" not in (tmp_path / "stdout.txt").read_text()
 
 
-def test_a_sweep_does_not_upload_its_points_over_each_other(
-    command: Command, tmp_path: Path
-) -> None:
-    result = command("-m", "seed=0,1", *SMALL, "push_to_hub=you/sparse", HF_TOKEN=TOKEN)
-    assert result.returncode == 2
-    assert result.stderr.count("would overwrite each other") == 2
+def test_a_sweep_does_not_upload_its_points_over_each_other(tmp_path: Path) -> None:
+    swept = ("-m", "seed=0,1", *SMALL, "push_to_hub=you/sparse")
+    life = Life(tmp_path, *swept, before=Environment(HF_TOKEN=TOKEN))
+    assert life.wait() == 2
+    assert life.errors.count("would overwrite each other") == 2

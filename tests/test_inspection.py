@@ -1,13 +1,13 @@
 """The zeros of a checkpoint, permanent or with torch's masks in it."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from support import INSPECT_LINE, small_bert
 from torch.nn.utils import prune as torch_prune
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertForSequenceClassification
 
 from pruneloop.errors import InputError
 from pruneloop.inspection import table, zeros_of
@@ -17,9 +17,7 @@ KEY = "bert.encoder.layer.0.attention.self.key.weight"
 
 @pytest.fixture
 def model() -> BertForSequenceClassification:
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
-    return BertForSequenceClassification(BertConfig(vocab_size=50, num_hidden_layers=1, **shape))
+    return small_bert(max_position_embeddings=512)  # enough for two shards
 
 
 def pruned(model: BertForSequenceClassification) -> torch.nn.Module:
@@ -60,8 +58,7 @@ def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "pruneloop.inspection", str(tmp_path)]
-    result = subprocess.run(line, capture_output=True, text=True)
+    result = subprocess.run([*INSPECT_LINE, str(tmp_path)], capture_output=True, text=True)
     assert result.returncode == 3
     assert len(result.stderr.splitlines()) == 1 and "pruneloop:" in result.stderr
 

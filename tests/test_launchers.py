@@ -1,6 +1,5 @@
 """Sweeps by the launchers, for real: fresh processes, joblib, Ray, and Slurm."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,15 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL, Command
-from test_resume import RUN as LONG
-from test_scripts import script
+from support import LONG, ROOT, SWEEP, Command, read_status, script
 
-SWEEP = (*SMALL, "rounds=1", "hydra.sweep.dir=sweep")
-
-
-def state(folder: Path) -> str:
-    return str(json.loads((folder / "STATUS.json").read_text())["state"])
+pytestmark = pytest.mark.more
 
 
 @pytest.mark.parametrize("launcher", ["local", "joblib", "ray"])
@@ -29,18 +22,17 @@ def test_a_sweep_in_processes_of_its_own(command: Command, tmp_path: Path, launc
         line += ["+hydra.launcher.ray.init.include_dashboard=false"]
     result = command(*line, PYTHONPATH="", timeout=200)
     assert result.returncode == 2, result.stderr
-    assert state(tmp_path / "sweep/prune.amount=0.2") == "done"
-    assert state(tmp_path / "sweep/prune.amount=1.5") == "failed"
+    assert read_status(tmp_path / "sweep/prune.amount=0.2")["state"] == "done"
+    assert read_status(tmp_path / "sweep/prune.amount=1.5")["state"] == "failed"
     assert "2 points, 1 done" in result.stdout
     assert (tmp_path / "sweep/sweep.html").exists()
 
 
 def test_a_preempted_job_comes_back_and_goes_on(command: Command, tmp_path: Path) -> None:
     """SIGTERM to a job's process: it saves, and submitit starts it again."""
-    line = [part for part in LONG if not part.startswith("hydra.")]
-    assert command(*line, "seed=0", "hydra.run.dir=alone").returncode == 0
+    assert command(*LONG, "seed=0", "hydra.run.dir=alone").returncode == 0
     sweep = [sys.executable, str(ROOT / "train.py"), "-m", "hydra/launcher=local", "seed=0,1"]
-    sweep += [*line, "finetune.dense_epochs=3", "hydra.sweep.dir=sweep"]
+    sweep += [*LONG, "finetune.dense_epochs=3", "hydra.sweep.dir=sweep"]
     point = tmp_path / "sweep/seed=0"
     with subprocess.Popen(sweep, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         while not list(point.glob("state/state-*")):

@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
-from conftest import SHARED, needs_shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import SHARED, needs_shared
 from torch import Tensor, nn, tensor
 from torch.nn.utils import prune
 

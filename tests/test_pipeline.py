@@ -1,28 +1,33 @@
 """Whole runs in this process: records, exact zeros, reproducibility, the checkpoint."""
 
 import csv
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import SHARED, SHORT, SMALL, SMALL_DATA, SMALL_MODEL, needs_shared
 from safetensors.torch import load_file
-from test_config import composed
+from support import (
+    SHARED,
+    SHORT,
+    SMALL,
+    SMALL_DATA,
+    SMALL_MODEL,
+    composed,
+    experiment,
+    needs_shared,
+    read_facts,
+    read_rounds,
+    read_status,
+)
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-import pruneloop.pipeline as rounds_pipeline
 from pruneloop.errors import ConfigError, EnvironmentFault, InputError, InvariantError
 
 
 def run(folder: Path, *overrides: str, base: tuple[str, ...] = SMALL) -> list[dict]:
     folder.mkdir()
-    rounds_pipeline.run(composed(*base, *overrides), folder, list(overrides))
+    experiment(composed(*base, *overrides), folder, list(overrides))
     return read_rounds(folder)
-
-
-def read_rounds(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
 
 
 def without_times(rounds: list[dict]) -> list[dict]:
@@ -57,7 +62,7 @@ def test_records_agree_with_each_other(finished: Path) -> None:
     rounds = read_rounds(finished)
     rows = list(csv.DictReader((finished / "rounds.csv").read_text().splitlines()))
     layers = list(csv.DictReader((finished / "layers.csv").read_text().splitlines()))
-    facts = json.loads((finished / "run.json").read_text())
+    facts = read_facts(finished)
     assert [r["round"] for r in rounds] == [0, 1, 2]
     assert [int(row["zeros"]) for row in rows] == [r["zeros"] for r in rounds]
     assert facts["planned_zeros"] == [r["zeros"] for r in rounds]
@@ -87,7 +92,7 @@ def test_the_checkpoint_loads_in_plain_transformers(finished: Path) -> None:
     folder = finished / "checkpoint"
     tensors = load_file(folder / "model.safetensors")
     assert not [name for name in tensors if "mask" in name or "orig" in name]
-    zeros = json.loads((finished / "rounds.jsonl").read_text().splitlines()[-1])["zeros"]
+    zeros = read_rounds(finished)[-1]["zeros"]
     pruned = [name for name in tensors if "encoder" in name and tensors[name].dim() == 2]
     assert sum(int((tensors[name] == 0).sum()) for name in pruned) == zeros
     model = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -113,7 +118,7 @@ def test_another_seed_gives_other_weights(finished: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("method", ["layer_l1", "random", "structured_ln"])
 def test_every_method_runs(tmp_path: Path, method: str) -> None:
     rounds = run(tmp_path / "run", f"prune={method}")
-    facts = json.loads((tmp_path / "run/run.json").read_text())
+    facts = read_facts(tmp_path / "run")
     assert [r["zeros"] for r in rounds] == facts["planned_zeros"]
     assert rounds[-1]["zeros"] > 0
 
@@ -125,7 +130,7 @@ def test_target_sparsity_is_met_exactly(tmp_path: Path) -> None:
 
 def test_a_pruned_checkpoint_continues(finished: Path, tmp_path: Path) -> None:
     """Zeros of a permanent checkpoint stay pruned, and count (DESIGN, trap 1)."""
-    before = json.loads((finished / "rounds.jsonl").read_text().splitlines()[-1])
+    before = read_rounds(finished)[-1]
     rounds = run(
         tmp_path / "more",
         *("model=pretrained", f"model.name={finished / 'checkpoint'}", "rounds=1"),
@@ -151,7 +156,7 @@ def test_nothing_left_to_prune_is_said_before_training(tmp_path: Path) -> None:
 def test_a_failed_run_says_so_in_its_status(tmp_path: Path) -> None:
     with pytest.raises(InvariantError, match="not finite"):
         run(tmp_path / "run", "finetune.dense_learning_rate=1e30")
-    status = json.loads((tmp_path / "run/STATUS.json").read_text())
+    status = read_status(tmp_path / "run")
     assert status["state"] == "failed" and "not finite" in status["message"]
 
 
@@ -187,7 +192,7 @@ def test_a_short_run_on_real_reviews(tmp_path: Path) -> None:
         base=(*SMALL_MODEL, *SHORT),
     )
     assert rounds[0]["test_accuracy"] > 0.55  # learns, a little, in four epochs
-    facts = json.loads((tmp_path / "run/run.json").read_text())
+    facts = read_facts(tmp_path / "run")
     counts = facts["data"]["rows"]
     assert counts["empty"] > 0 and counts["normalized"] > 0
     assert (

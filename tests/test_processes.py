@@ -1,26 +1,22 @@
 """Two real processes under torchrun: one folder, equal masks, exact evaluation."""
 
-import json
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL, Command
-
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+from support import ROOT, SMALL, TORCHRUN, Command, read_facts, read_rounds
 
 
-@pytest.mark.parametrize("method", ["global_l1", "random"])
+@pytest.mark.parametrize("method", [pytest.param("global_l1", marks=pytest.mark.more), "random"])
 def test_two_processes_make_one_run(command: Command, tmp_path: Path, method: str) -> None:
     # 61 test rows in batches of 128 over two processes: the last one is uneven.
     small = (*SMALL, "data.test_rows=61", f"prune={method}", "hydra.run.dir=run")
     result = command(*small, launcher=TORCHRUN)
     assert result.returncode == 0, result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    rounds = [json.loads(line) for line in (tmp_path / "run/rounds.jsonl").read_text().splitlines()]
-    facts = json.loads((tmp_path / "run/run.json").read_text())
+    rounds, facts = read_rounds(tmp_path / "run"), read_facts(tmp_path / "run")
     assert facts["processes"] == 2
     assert [r["zeros"] for r in rounds] == facts["planned_zeros"]
     # 216 training rows: 7 batches, 4 for each process.
@@ -30,12 +26,14 @@ def test_two_processes_make_one_run(command: Command, tmp_path: Path, method: st
     assert result.stdout.count("round  sparsity  model sparsity") == 1
 
 
+@pytest.mark.more
 def test_bad_configuration_is_one_line_under_torchrun(command: Command) -> None:
     result = command("rounds=0", launcher=TORCHRUN)
     assert result.returncode != 0
     assert result.stderr.count("pruneloop: rounds=0") == 1
 
 
+@pytest.mark.more
 def test_two_machines_make_one_run(command: Command, tmp_path: Path, socket_enabled) -> None:
     """Two torchrun agents that meet over loopback, each with a folder to start from."""
     with socket.socket() as listener:

@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas
 import pytest
 import torch
-from conftest import SHARED, needs_shared
-from test_config import composed
+from support import SHARED, composed, needs_shared
 from transformers import BertConfig, BertForSequenceClassification
 
 from pruneloop.data import sources, splits

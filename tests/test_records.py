@@ -7,33 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from support import record
 
-from pruneloop.records import LayerRecord, RoundRecord, RunFolder
+from pruneloop.records import LayerRecord, RunFolder
 
 COLUMNS = (
     "round amount prunable zeros sparsity model_sparsity shock_accuracy accuracy macro_f1 loss "
     "test_accuracy test_macro_f1 train_loss steps seconds"
 ).split()
-
-
-def record(number: int, shock: float | None) -> RoundRecord:
-    return RoundRecord(
-        round=number,
-        amount=0.2,
-        prunable=1000,
-        zeros=200 * number,
-        sparsity=0.2 * number,
-        model_sparsity=0.1 * number,
-        shock_accuracy=shock,
-        accuracy=0.9,
-        macro_f1=0.89,
-        loss=0.3,
-        test_accuracy=0.88,
-        test_macro_f1=0.87,
-        train_loss=0.25,
-        steps=12,
-        seconds=1.5,
-    )
 
 
 ROUNDS = [record(0, None), record(1, 0.75)]

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import matplotlib.image
 import pytest
 import yaml
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-from test_records import record
+from support import REPORT_LINE, record
 
 from pruneloop.errors import InputError
 from pruneloop.records import LayerRecord, PredictionRecord, RunFolder
@@ -229,16 +228,14 @@ def test_the_page_can_be_made_again(folder: RunFolder) -> None:
     write_report(folder)
     before = folder.report.read_bytes()
     folder.report.unlink()
-    line = [sys.executable, "-m", "pruneloop.report", str(folder.path)]
-    result = subprocess.run(line, capture_output=True, text=True)
+    result = subprocess.run([*REPORT_LINE, str(folder.path)], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == str(folder.report)
     assert folder.report.read_bytes() == before
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "pruneloop.report", str(tmp_path)]
-    result = subprocess.run(line, capture_output=True, text=True)
+    result = subprocess.run([*REPORT_LINE, str(tmp_path)], capture_output=True, text=True)
     assert result.returncode == 3 and result.stdout == ""
     assert result.stderr.splitlines() == [f"pruneloop: {tmp_path}: holds no run and no sweep"]
 

@@ -3,9 +3,7 @@
 import contextlib
 import functools
 import hashlib
-import json
 import os
-import pydoc
 import random
 import re
 import resource
@@ -18,22 +16,37 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL
-from life import Life
 from safetensors.torch import load_file, save_file
+from support import (
+    BACKWARD,
+    EVALUATION,
+    EXPORT,
+    EXPORT_CHECK,
+    EXPORT_RENAME,
+    FOLDER_FLUSH,
+    GATHER,
+    LONG,
+    READING,
+    REPORT,
+    ROOT,
+    STATE_FILE,
+    TORCHRUN,
+    ZEROING,
+    Life,
+    before_call,
+    die_at,
+    fill_the_gpu,
+    line_on_rank_1,
+    read_rounds,
+    read_status,
+    signal_at,
+    states,
+    wait_until,
+)
 
 from pruneloop.durable import seal_folder
 
-RUN = (
-    *SMALL,
-    "model.dropout=0.1",  # so that the random state matters
-    "finetune.accumulation=2",
-    "finetune.dense_epochs=3",
-    "finetune.epochs=2",
-    "finetune.batch_size=8",
-    "checkpoint.every_steps=4",
-    "hydra.run.dir=run",
-)
+RUN = (*LONG, "hydra.run.dir=run")
 
 
 def start(folder: Path, *overrides: str, before: Callable[[], None] | None = None) -> Life:
@@ -51,8 +64,7 @@ Outcome = tuple[str, list[dict], str]
 def outcome(folder: Path) -> Outcome:
     """Return the final weights' hash, the records, times aside, and the layers."""
     weights = (folder / "run/checkpoint/model.safetensors").read_bytes()
-    lines = (folder / "run/rounds.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
+    records = read_rounds(folder / "run")
     for record in records:
         del record["seconds"]
     layers = (folder / "run/layers.csv").read_text()
@@ -64,16 +76,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     folder = tmp_path_factory.mktemp("uninterrupted")
     finish(folder)
     return outcome(folder)
-
-
-def wait_until(condition: Callable[[], bool], over: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition() and not over() and time.monotonic() < deadline:
-        time.sleep(0.002)
-
-
-def states(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "run/state").glob("state-*"))
 
 
 def test_ten_kills_at_random_moments(uninterrupted, tmp_path: Path) -> None:
@@ -91,18 +93,27 @@ def test_ten_kills_at_random_moments(uninterrupted, tmp_path: Path) -> None:
     assert outcome(tmp_path) == uninterrupted
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_saves_and_exits_75(uninterrupted, tmp_path: Path, kind: signal.Signals) -> None:
-    life = start(tmp_path, "checkpoint.every_steps=5")
-    wait_until(lambda: len(states(tmp_path)) > 1, life.over)
-    life.signal(kind)
-    life.signal(kind)
+@pytest.mark.parametrize(
+    ("kind", "batch"),
+    [
+        (signal.SIGTERM, 25),  # in round 0
+        (signal.SIGUSR1, 110),  # in round 1, when there are masks
+    ],
+)
+def test_a_signal_saves_and_exits_75(
+    uninterrupted, tmp_path: Path, kind: signal.Signals, batch: int
+) -> None:
     begun = time.monotonic()
+    life = start(
+        tmp_path,
+        "checkpoint.every_steps=5",
+        before=functools.partial(signal_at, BACKWARD, batch, kind, kind),
+    )
     assert life.wait() == 75, life.errors
     assert time.monotonic() - begun < 25
+    assert len(states(tmp_path)) > 1
     assert len(life.errors.splitlines()) == 1 and "is saved" in life.errors
-    status = json.loads((tmp_path / "run/STATUS.json").read_text())
-    assert status["state"] == "preempted"
+    assert read_status(tmp_path / "run")["state"] == "preempted"
     finish(tmp_path)
     assert outcome(tmp_path) == uninterrupted
 
@@ -130,11 +141,10 @@ def test_signals_during_the_save_corrupt_nothing(uninterrupted, tmp_path: Path) 
 
 def test_minutes_save_within_a_round(uninterrupted, tmp_path: Path) -> None:
     line = ("checkpoint.every_steps=null", "checkpoint.every_minutes=0.0001")
-    life = start(tmp_path, *line)
-    wait_until(lambda: len(states(tmp_path)) > 1, life.over)
+    life = start(tmp_path, *line, before=functools.partial(die_at, BACKWARD, 60))
+    assert life.wait() == -signal.SIGKILL, life.errors
+    assert len(states(tmp_path)) > 1
     assert not (tmp_path / "run/rounds.jsonl").exists()  # still in round 0
-    life.signal(signal.SIGKILL)
-    life.wait()
     finish(tmp_path, *line)
     assert outcome(tmp_path) == uninterrupted
 
@@ -150,7 +160,7 @@ def test_every_method_goes_on_bit_for_bit(tmp_path: Path, method: tuple[str, ...
     life = start(
         tmp_path / "killed",
         *method,
-        before=functools.partial(die_at, "pruneloop.rounds", "evaluate_model", 4),
+        before=functools.partial(die_at, EVALUATION, 4),
     )
     assert life.wait() == -signal.SIGKILL, life.errors
     finish(tmp_path / "killed", *method)
@@ -159,7 +169,7 @@ def test_every_method_goes_on_bit_for_bit(tmp_path: Path, method: tuple[str, ...
 
 def test_masks_that_are_not_the_planned_ones_are_exit_6(tmp_path: Path) -> None:
     """A state that vouches for itself, but whose masks have lost a round."""
-    life = start(tmp_path, before=functools.partial(die_at, "pruneloop.pipeline", "export", 1))
+    life = start(tmp_path, before=functools.partial(die_at, EXPORT, 1))
     assert life.wait() == -signal.SIGKILL, life.errors
     newest = tmp_path / "run/state" / states(tmp_path)[-1]
     masks = load_file(newest / "masks.safetensors")
@@ -233,79 +243,56 @@ def test_too_little_space_is_exit_5_before_writing(tmp_path: Path) -> None:
     assert states(tmp_path) == [] and not (tmp_path / "run/state/.writing").exists()
 
 
-def load_slowly() -> None:
-    """Make the reading of the data take a minute."""
-    import pruneloop.pipeline
+def signal_in_a_slow_load() -> None:
+    """Make the reading of the data take a minute, and a signal come right at its start."""
 
-    real = pruneloop.pipeline.load_splits
-
-    def slow(config):
-        Path("loading").touch()
+    def slow() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
         for _ in range(6000):
             time.sleep(0.01)
-        return real(config)
 
-    pruneloop.pipeline.load_splits = slow
+    before_call(READING, 1, slow)
 
 
 def test_a_signal_while_loading_need_not_wait(uninterrupted, tmp_path: Path) -> None:
-    life = start(tmp_path, before=load_slowly)
-    wait_until((tmp_path / "loading").exists, life.over)
-    life.signal(signal.SIGTERM)
-    life.signal(signal.SIGTERM)
+    life = start(tmp_path, before=signal_in_a_slow_load)
     assert life.wait(20) == 75, life.errors
     assert len(life.errors.splitlines()) == 1 and "before the first step" in life.errors
-    assert json.loads((tmp_path / "run/STATUS.json").read_text())["state"] == "preempted"
+    assert read_status(tmp_path / "run")["state"] == "preempted"
     finish(tmp_path)
     assert outcome(tmp_path) == uninterrupted
 
 
 def test_ctrl_c_is_130_and_goes_on(uninterrupted, tmp_path: Path) -> None:
-    life = start(tmp_path)
-    wait_until(lambda: len(states(tmp_path)) > 1, life.over)
-    life.signal(signal.SIGINT)
-    assert life.wait() == 130
+    life = start(tmp_path, before=functools.partial(signal_at, BACKWARD, 25, signal.SIGINT))
+    assert life.wait() == 130, life.errors
+    assert len(states(tmp_path)) > 1
     finish(tmp_path)
     assert outcome(tmp_path) == uninterrupted
 
 
-def die_at(module: str, name: str, count: int) -> None:
-    """Make the process kill itself right before the count-th call of a function."""
-    owner = pydoc.locate(module)
-    real, calls = getattr(owner, name), 0
-
-    @functools.wraps(real)
-    def deadly(*args, **options):
-        nonlocal calls
-        calls += 1
-        if calls == count:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **options)
-
-    setattr(owner, name, deadly)
-
-
 WINDOWS = [
-    ("os", "rename", 4),  # a state gets its name, or an old one loses its
-    ("os", "fsync", 9),  # in the middle of a state's files
-    ("os", "replace", 5),  # a record gets its name
-    ("shutil", "rmtree", 6),
-    ("pruneloop.checkpoint", "save_file", 5),
-    ("pruneloop.durable", "sync_folder", 6),
-    ("pruneloop.pruning.masks.Masks", "zero_weights", 2),  # between mask and weights
-    ("pruneloop.rounds", "evaluate_model", 4),
-    ("accelerate.Accelerator", "backward", 14),  # between the two halves of a step
-    ("accelerate.Accelerator", "gather_for_metrics", 3),
-    ("pruneloop.pipeline", "export", 1),
-    ("pruneloop.export", "_verify", 1),
-    ("pruneloop.export", "publish_folder", 1),
-    ("pruneloop.report.run", "write_report", 1),
+    (("os", "rename"), 4),  # a state gets its name, or an old one loses its
+    (("os", "fsync"), 9),  # in the middle of a state's files
+    (("os", "replace"), 5),  # a record gets its name
+    (("shutil", "rmtree"), 6),
+    (STATE_FILE, 5),
+    (FOLDER_FLUSH, 6),
+    (ZEROING, 2),  # between mask and weights
+    (EVALUATION, 4),
+    (BACKWARD, 14),  # between the two halves of a step
+    (GATHER, 3),
+    (EXPORT, 1),
+    (EXPORT_CHECK, 1),
+    (EXPORT_RENAME, 1),
+    (REPORT, 1),
 ]
 
 
-@pytest.mark.parametrize(("module", "name", "count"), WINDOWS)
-def test_a_kill_in_every_window(uninterrupted, tmp_path: Path, module, name, count) -> None:
-    life = start(tmp_path, before=functools.partial(die_at, module, name, count))
+@pytest.mark.parametrize(("place", "count"), WINDOWS)
+def test_a_kill_in_every_window(uninterrupted, tmp_path: Path, place, count) -> None:
+    life = start(tmp_path, before=functools.partial(die_at, place, count))
     assert life.wait() == -signal.SIGKILL, life.errors
     finish(tmp_path)
     assert outcome(tmp_path) == uninterrupted
@@ -333,7 +320,7 @@ def test_other_settings_are_refused(done: Path, override: str) -> None:
     life = start(done, override)
     assert life.wait() == 4
     assert len(life.errors.splitlines()) == 1 and override.split("=")[0] in life.errors
-    assert json.loads((done / "run/STATUS.json").read_text())["state"] == "done"
+    assert read_status(done / "run")["state"] == "done"
 
 
 def test_other_data_is_refused(tmp_path: Path) -> None:
@@ -350,8 +337,7 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_number_of_processes_is_refused(done: Path) -> None:
-    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    line += [str(ROOT / "train.py"), *RUN]
+    line = [sys.executable, *TORCHRUN, str(ROOT / "train.py"), *RUN]
     result = subprocess.run(line, cwd=done, capture_output=True, text=True, timeout=120)
     assert result.returncode != 0
     assert "holds a run with other settings: processes (was 1, is 2)" in result.stderr
@@ -371,14 +357,12 @@ def test_more_rounds_go_on(done: Path, tmp_path: Path) -> None:
 
 
 def test_a_second_live_run_is_refused(tmp_path: Path) -> None:
-    first = start(tmp_path)
-    wait_until(lambda: bool(states(tmp_path)), first.over)
-    first.signal(signal.SIGSTOP)  # holds still, and holds the folder
-    (tmp_path / "second").mkdir()
-    second = Life(tmp_path / "second", *RUN[:-1], "hydra.run.dir=../run")
-    code, line = second.wait(), second.errors
-    first.signal(signal.SIGCONT)
-    assert code == 5 and f"pid {first.pid}" in line
+    # It holds still, and holds the folder.
+    first = start(tmp_path, before=functools.partial(signal_at, BACKWARD, 25, signal.SIGSTOP))
+    with first.held():
+        (tmp_path / "second").mkdir()
+        second = Life(tmp_path / "second", *LONG, "hydra.run.dir=../run")
+        assert second.wait() == 5 and f"pid {first.pid}" in second.errors
     assert first.wait() == 0
 
 
@@ -389,10 +373,8 @@ def small_files() -> None:
 
 
 def test_a_full_disk_is_exit_5_and_loses_nothing(uninterrupted, tmp_path: Path) -> None:
-    life = start(tmp_path)
-    wait_until(lambda: bool(states(tmp_path)), life.over)
-    life.signal(signal.SIGKILL)
-    life.wait()
+    life = start(tmp_path, before=functools.partial(die_at, BACKWARD, 25))
+    assert life.wait() == -signal.SIGKILL, life.errors
     limited = start(tmp_path, before=small_files)
     assert limited.wait() == 5, limited.errors
     assert "cannot save" in limited.errors and len(limited.errors.splitlines()) == 1
@@ -443,9 +425,11 @@ def test_a_folder_lost_in_the_run_is_exit_5(uninterrupted, tmp_path: Path, loss)
     with contextlib.ExitStack() as stack:
         try:
             with loss(tmp_path / "run") as lose:
-                life = start(tmp_path, before=functools.partial(slow_down, 0.02))
-                wait_until(lambda: len(states(tmp_path)) > 1, life.over)
-                lose()
+                stop = functools.partial(signal_at, BACKWARD, 25, signal.SIGSTOP)
+                life = start(tmp_path, before=stop)
+                with life.held():
+                    assert len(states(tmp_path)) > 1
+                    lose()
                 assert life.wait() == 5, life.errors
         except subprocess.CalledProcessError as error:
             pytest.skip(f"nothing can be mounted here: {error.stderr}")
@@ -454,19 +438,6 @@ def test_a_folder_lost_in_the_run_is_exit_5(uninterrupted, tmp_path: Path, loss)
         assert len(life.errors.splitlines()) == 1 and "bytes needed" in life.errors
         finish(tmp_path)
         assert outcome(tmp_path) == uninterrupted
-
-
-def slow_down(seconds: float) -> None:
-    """Make every optimiser step take at least this long, so that a test can keep pace."""
-    from torch.optim import AdamW
-
-    real = AdamW.step
-
-    def step(*args, **options):
-        time.sleep(seconds)
-        return real(*args, **options)
-
-    AdamW.step = step
 
 
 def poison(count: int) -> None:
@@ -489,25 +460,9 @@ def test_a_bad_number_stops_the_run_and_the_last_good_state_stays(uninterrupted,
     life = start(tmp_path, "checkpoint.every_steps=1", before=functools.partial(poison, 7))
     assert life.wait() == 6, life.errors
     assert "at step 7 of round 0, learning rate" in life.errors
-    assert json.loads((tmp_path / "run/STATUS.json").read_text())["state"] == "failed"
+    assert read_status(tmp_path / "run")["state"] == "failed"
     finish(tmp_path)
     assert outcome(tmp_path) == uninterrupted
-
-
-def fill_the_gpu(count: int) -> None:
-    """Make the count-th optimiser step end as it does on a GPU whose memory is full."""
-    import torch
-
-    real, calls = torch.optim.AdamW.step, 0
-
-    def step(self, *args, **options):
-        nonlocal calls
-        calls += 1
-        if calls == count:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore")
-        return real(self, *args, **options)
-
-    torch.optim.AdamW.step = step
 
 
 def test_a_full_gpu_is_exit_5_with_advice(tmp_path: Path) -> None:
@@ -515,51 +470,37 @@ def test_a_full_gpu_is_exit_5_with_advice(tmp_path: Path) -> None:
     assert life.wait() == 5, life.errors
     assert len(life.errors.splitlines()) == 1
     assert "in a new hydra.run.dir, halve finetune.batch_size" in life.errors
-    status = json.loads((tmp_path / "run/STATUS.json").read_text())
+    status = read_status(tmp_path / "run")
     assert (status["state"], status["exit_code"]) == ("failed", 5)
 
 
 def test_two_processes_stop_together(tmp_path: Path) -> None:
     """SIGTERM to one rank stops both at the same step, and torchrun's next try goes on."""
-    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    line += [str(ROOT / "train.py"), *RUN]
+    line = [sys.executable, *TORCHRUN, str(ROOT / "train.py"), *RUN]
     reference = tmp_path / "reference"
     reference.mkdir()
     subprocess.run(line, cwd=reference, check=True, capture_output=True, timeout=120)
-    process = subprocess.Popen(
-        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    # A process has half of the 81 batches of round 0.
+    setup = "signal_at(BACKWARD, 20, signal.SIGTERM);"
+    setup += 'before_call(BACKWARD, 20, Path("signalled").touch)'
+    stopped = line_on_rank_1(tmp_path, setup)
+    result = subprocess.run(
+        [*stopped, *RUN], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
-    wait_until(lambda: len(states(tmp_path)) > 1, lambda: process.poll() is not None)
-    children = subprocess.check_output(["pgrep", "-P", str(process.pid)], text=True).split()
-    workers = [pid for pid in children if b"train.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    assert len(workers) == 2
-    os.kill(int(workers[1]), signal.SIGTERM)
-    _, errors = process.communicate(timeout=25)
-    assert process.returncode != 0 and "is saved" in errors
-    assert json.loads((tmp_path / "run/STATUS.json").read_text())["state"] == "preempted"
+    assert time.time() - (tmp_path / "signalled").stat().st_mtime < 25
+    assert result.returncode != 0 and "is saved" in result.stderr
+    assert len(states(tmp_path)) > 1
+    assert read_status(tmp_path / "run")["state"] == "preempted"
     subprocess.run(line, cwd=tmp_path, check=True, capture_output=True, timeout=120)
     assert outcome(tmp_path) == outcome(reference)
 
 
-FULL_ON_ONE = """
-import os, sys
-sys.path.insert(0, sys.argv.pop(1))
-import test_resume
-if os.environ["RANK"] == "1":
-    test_resume.fill_the_gpu(3)
-from pruneloop.cli import main
-main()
-"""
-
-
 def test_a_full_gpu_on_one_of_two_is_said(tmp_path: Path) -> None:
-    (tmp_path / "full.py").write_text(FULL_ON_ONE)
-    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    line += [str(tmp_path / "full.py"), str(ROOT / "tests"), *RUN]
+    line = [*line_on_rank_1(tmp_path, "fill_the_gpu(3)"), *RUN]
     result = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode != 0
     assert result.stderr.count("pruneloop (process 1): the GPU's memory is full") == 1
     assert result.stderr.count("pruneloop: another process of this run has ended") == 1
     assert "GLHF" not in result.stderr
-    status = json.loads((tmp_path / "run/STATUS.json").read_text())
+    status = read_status(tmp_path / "run")
     assert "memory is full" in status["message"]

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import torch
 import transformers
-from conftest import SHARED, needs_shared
+from support import SHARED, bert_shape, needs_shared
 from torch import nn
 
 from pruneloop.errors import ConfigError
@@ -22,15 +22,7 @@ KOBERT = {
     "max_position_embeddings": 512,
     "pad_token_id": 1,
 }
-TINY = {
-    "vocab_size": 20,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 12,
-    "pad_token_id": 0,
-}
+TINY = bert_shape(vocab_size=20, num_hidden_layers=2, max_position_embeddings=12, pad_token_id=0)
 DISTIL = {
     "vocab_size": 20,
     "dim": 16,

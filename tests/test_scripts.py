@@ -1,21 +1,11 @@
 """The scripts stay in step with the code that they are about."""
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
-from conftest import ROOT
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from support import ROOT, script
 
 
 @pytest.mark.parametrize("mutant", script("mutants").MUTANTS, ids=lambda mutant: mutant.name)

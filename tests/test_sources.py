@@ -13,12 +13,10 @@ from pathlib import Path
 import datasets
 import huggingface_hub.constants
 import pytest
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
-from test_config import composed
+from support import composed, composed_raw
 
-from pruneloop.config import DataConfig, register_schema
+from pruneloop.config import DataConfig
 from pruneloop.data.sources import Rows, load
 from pruneloop.errors import ConfigError, EnvironmentFault, InputError
 
@@ -26,9 +24,7 @@ HEADER = "text,label\n"
 
 
 def data_config(group: str, **overrides: object) -> DataConfig:
-    register_schema()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        choice = compose("config", [f"data={group}"])
+    choice = composed_raw(f"data={group}")
     with open_dict(choice.data):
         choice.data.update(overrides)
     return OmegaConf.to_object(choice.data)

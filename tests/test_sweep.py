@@ -1,19 +1,29 @@
 """Sweeps: the records of their points, side by side; and the command's own."""
 
 import csv
-import json
+import functools
 import os
 import re
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import yaml
-from conftest import SMALL, Command
-from life import Life
-from test_records import record
-from test_resume import wait_until
+from support import (
+    BACKWARD,
+    READING,
+    SWEEP,
+    Command,
+    Life,
+    before_call,
+    lived_line,
+    read_rounds,
+    read_status,
+    record,
+    signal_at,
+)
 
 from pruneloop.cli import goodness
 from pruneloop.errors import InputError
@@ -185,13 +195,6 @@ def test_no_points_is_no_sweep(tmp_path: Path) -> None:
 # -- the command ---------------------------------------------------------------------------
 
 
-SWEEP = (*SMALL, "rounds=1", "hydra.sweep.dir=sweep")
-
-
-def records(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
-
-
 def test_a_sweep_is_run_summarised_and_skipped_when_repeated(tmp_path: Path) -> None:
     """One bad point, a swept precision, and a value that is no good folder name."""
     swept = ("-m", "prune.amount=0.2,1.5", "finetune.precision=fp32,bf16", *SWEEP)
@@ -207,13 +210,14 @@ def test_a_sweep_is_run_summarised_and_skipped_when_repeated(tmp_path: Path) -> 
     ]
     assert {"sweep.csv", "sweep.html", "sweep.png"} < {path.name for path in folder.iterdir()}
     assert "4 points, 2 done" in life.output
-    before = records(folder / points[0])
+    before = read_rounds(folder / points[0])
     life = Life(tmp_path, *swept, 'prune.include=["*.layer.0.*.key.weight"]')
     assert life.wait() == 2
     assert life.output.count("this run is finished already") == 2
-    assert records(folder / points[0]) == before  # seconds too: nothing ran again
+    assert read_rounds(folder / points[0]) == before  # seconds too: nothing ran again
 
 
+@pytest.mark.more
 def test_a_refused_point_keeps_its_numbers_and_is_said(command: Command, tmp_path: Path) -> None:
     """Other settings in the folder of a finished sweep: the old numbers stay the old ones'.
 
@@ -232,16 +236,11 @@ def test_a_refused_point_keeps_its_numbers_and_is_said(command: Command, tmp_pat
 
 def break_seed_1() -> None:
     """Plant a bug of ours, which only the second point meets."""
-    import pruneloop.pipeline
 
-    real = pruneloop.pipeline.load_splits
+    def bug() -> NoReturn:
+        raise ZeroDivisionError("a bug")
 
-    def buggy(config):
-        if Path("sweep/seed=1").exists():
-            raise ZeroDivisionError("a bug")
-        return real(config)
-
-    pruneloop.pipeline.load_splits = buggy
+    before_call(READING, 2, bug)
 
 
 def test_a_bug_in_one_point_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -249,22 +248,20 @@ def test_a_bug_in_one_point_does_not_stop_the_others(tmp_path: Path) -> None:
     assert life.wait() == 1
     assert "ZeroDivisionError: a bug" in life.errors and "Traceback" in life.errors
     assert "2 points, 1 done" in life.output
-    status = json.loads((tmp_path / "sweep/seed=1/STATUS.json").read_text())
+    status = read_status(tmp_path / "sweep/seed=1")
     assert (status["state"], status["exit_code"]) == ("failed", 1)
 
 
 def test_a_stopped_sweep_goes_on(tmp_path: Path) -> None:
     """A signal stops the whole sweep, not only its point; the same command resumes it."""
-    swept = ("-m", "seed=0,1", *SWEEP, "finetune.dense_epochs=25", "finetune.batch_size=8")
-    life = Life(tmp_path, *swept)
+    swept = ("-m", "seed=0,1", *SWEEP)
     first, second = tmp_path / "sweep/seed=0", tmp_path / "sweep/seed=1"
-    wait_until((first / "run.json").exists, life.over)
-    life.signal(signal.SIGTERM)
+    life = Life(tmp_path, *swept, before=functools.partial(signal_at, BACKWARD, 3, signal.SIGTERM))
     assert life.wait() == 75, life.errors
-    assert not second.exists()
+    assert first.exists() and not second.exists()
     life = Life(tmp_path, *swept)
     assert life.wait() == 0, life.errors
-    assert [len(records(folder)) for folder in (first, second)] == [2, 2]
+    assert [len(read_rounds(folder)) for folder in (first, second)] == [2, 2]
 
 
 def test_point_names_are_flat(tmp_path: Path) -> None:
@@ -279,39 +276,37 @@ def test_point_names_are_flat(tmp_path: Path) -> None:
     assert life.wait() == 5, life.errors
     folders = [path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]
     assert len(folders) == 4 and all((path / "STATUS.json").exists() for path in folders)
-    statuses = [json.loads((path / "STATUS.json").read_text()) for path in folders]
+    statuses = [read_status(path) for path in folders]
     assert {(status["state"], status["exit_code"]) for status in statuses} == {("failed", 5)}
 
 
-def test_an_impossible_value_stops_a_sweep_before_it_starts(
-    command: Command, tmp_path: Path
-) -> None:
-    result = command("-m", "prune.amount=0.2,abc", *SWEEP)
-    assert result.returncode == 2
-    assert len(result.stderr.splitlines()) == 1 and "abc" in result.stderr
+def test_an_impossible_value_stops_a_sweep_before_it_starts(tmp_path: Path) -> None:
+    assert "abc" in lived_line(tmp_path, 2, "-m", "prune.amount=0.2,abc", *SWEEP)
     assert not list(tmp_path.glob("sweep/*/"))
 
 
 # -- searches and presets ---------------------------------------------------------------------
 
 
+@pytest.mark.more
 def test_a_search_finds_the_sparsest_and_skips_what_it_has_done(tmp_path: Path) -> None:
     search = ("experiment=search", "hydra.sweeper.n_trials=3", "search.max_drop=0.99", *SWEEP)
     life = Life(tmp_path, *search)
     assert life.wait() == 0, life.errors
     best = yaml.safe_load((tmp_path / "sweep/optimization_results.yaml").read_text())
-    found = [records(path)[-1]["sparsity"] for path in (tmp_path / "sweep").glob("prune.*")]
+    found = [read_rounds(path)[-1]["sparsity"] for path in (tmp_path / "sweep").glob("prune.*")]
     assert len(found) == 3 and best["best_value"] == max(found)  # every drop is allowed
     life = Life(tmp_path, *search)
     assert life.wait() == 0, life.errors
     assert life.output.count("this run is finished already") == 3
 
 
+@pytest.mark.more
 def test_a_search_has_two_objectives_where_asked(tmp_path: Path) -> None:
     life = Life(tmp_path, "experiment=search_front", "hydra.sweeper.n_trials=2", *SWEEP)
     assert life.wait() == 0, life.errors
     results = yaml.safe_load((tmp_path / "sweep/optimization_results.yaml").read_text())
-    runs = [records(path)[-1] for path in (tmp_path / "sweep").glob("prune.*")]
+    runs = [read_rounds(path)[-1] for path in (tmp_path / "sweep").glob("prune.*")]
     ends = [[run["sparsity"], run["accuracy"]] for run in runs]
     assert results["solutions"] and all(s["values"] in ends for s in results["solutions"])
 

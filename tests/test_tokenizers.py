@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import SHARED, needs_shared
 from sentencepiece import SentencePieceProcessor
+from support import SHARED, needs_shared
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from pruneloop.data import sample

@@ -4,9 +4,10 @@ import copy
 
 import pytest
 import torch
+from support import small_bert
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertForSequenceClassification
 
 from pruneloop.pruning import GlobalL1, Masks, prunable_weights
 from pruneloop.pruning.torch_form import from_torch, to_torch
@@ -14,10 +15,7 @@ from pruneloop.pruning.torch_form import from_torch, to_torch
 
 @pytest.fixture
 def model() -> BertForSequenceClassification:
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
-    config = BertConfig(vocab_size=50, num_hidden_layers=2, max_position_embeddings=16, **shape)
-    return BertForSequenceClassification(config).eval()
+    return small_bert(num_hidden_layers=2, max_position_embeddings=16).eval()
 
 
 def logits(model: nn.Module) -> Tensor:

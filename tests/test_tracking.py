@@ -3,16 +3,13 @@
 import functools
 import json
 import os
-import pydoc
 import signal
 import sqlite3
 import time
 from pathlib import Path
 
 import pytest
-from conftest import SMALL
-from life import Life
-from test_resume import die_at
+from support import EVALUATION, SMALL, Life, before_call, die_at, read_rounds
 
 from pruneloop.errors import EnvironmentFault
 from pruneloop.tracking import check_tracker
@@ -39,28 +36,15 @@ def killed_and_finished(folder: Path, tracker: str) -> list[dict]:
     assert life.wait() == -signal.SIGKILL, life.errors
     life = live(kill=False)
     assert life.wait() == 0, life.errors
-    return [json.loads(line) for line in (folder / "run/rounds.jsonl").read_text().splitlines()]
+    return read_rounds(folder / "run")
 
 
 def prepare(folder: Path, kill: bool) -> None:
     environment(folder)
     if kill:
         # trackio sends what it is told within a second or two.
-        delay("pruneloop.rounds", "evaluate_model", 3)
-        die_at("pruneloop.rounds", "evaluate_model", 4)
-
-
-def delay(module: str, name: str, seconds: float) -> None:
-    owner = pydoc.locate(module)
-    real, calls = getattr(owner, name), []
-
-    def slow(*args, **options):
-        calls.append(1)
-        if len(calls) == 3:
-            time.sleep(seconds)
-        return real(*args, **options)
-
-    setattr(owner, name, slow)
+        before_call(EVALUATION, 3, functools.partial(time.sleep, 3))
+        die_at(EVALUATION, 4)
 
 
 def tensorboard(folder: Path) -> Series:
@@ -96,7 +80,14 @@ def trackio(folder: Path) -> Series:
     return series
 
 
-@pytest.mark.parametrize("tracker", [tensorboard, mlflow, trackio])
+@pytest.mark.parametrize(
+    "tracker",
+    [
+        tensorboard,
+        pytest.param(mlflow, marks=pytest.mark.more),
+        pytest.param(trackio, marks=pytest.mark.more),
+    ],
+)
 def test_a_tracker_is_told_everything(tmp_path: Path, tracker) -> None:
     rounds = killed_and_finished(tmp_path, tracker.__name__)
     series = tracker(tmp_path)
@@ -121,6 +112,7 @@ def nowhere() -> None:
     os.environ.update(MLFLOW_TRACKING_URI="sqlite:////dev/null/mlflow.db")
 
 
+@pytest.mark.more
 def test_a_tracker_that_cannot_be_opened_is_exit_5(tmp_path: Path) -> None:
     life = Life(tmp_path, *RUN, "tracker=mlflow", before=nowhere)
     assert life.wait() == 5, life.errors

@@ -7,9 +7,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from support import small_bert
 from torch import Tensor, nn
 from torch.nn.utils import prune
-from transformers import BertConfig, BertForSequenceClassification, get_linear_schedule_with_warmup
+from transformers import get_linear_schedule_with_warmup
 
 from pruneloop.errors import InvariantError
 from pruneloop.pruning import GlobalL1, Masks, prunable_weights
@@ -59,19 +60,9 @@ def fresh_state() -> Iterator[None]:
 
 
 def tiny(dropout: float = 0.1) -> nn.Module:
-    torch.manual_seed(0)
-    return BertForSequenceClassification(
-        BertConfig(
-            vocab_size=30,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=8,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
-        )
-    )
+    shape = {"vocab_size": 30, "num_hidden_layers": 2, "max_position_embeddings": 8}
+    dropouts = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), dropout)
+    return small_bert(**shape, **dropouts)
 
 
 def pruned(model: nn.Module) -> tuple[Masks, dict[str, nn.Parameter]]:

@@ -1,0 +1,371 @@
+"""What the tests share: the names inside the source, small runs, lives, and their last words.
+
+Importing it costs little, because every life does: torch and the like wait until they are used.
+"""
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import json
+import multiprocessing
+import os
+import pydoc
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+from pruneloop.records import RoundRecord
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from transformers import BertForSequenceClassification
+
+    from pruneloop.config import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+needs_shared = pytest.mark.skipif(
+    not (SHARED / "data").is_dir(), reason="the real corpora are not beside the checkout"
+)
+
+# -- names inside the source: each stands here once ------------------------------------------
+
+Place = tuple[str, str]
+"""A module or class and a function of it, which a test wraps."""
+
+COMMAND: Place = ("pruneloop.cli", "main")
+EXPERIMENT: Place = ("pruneloop.pipeline", "run")
+READING: Place = ("pruneloop.pipeline", "load_splits")
+EVALUATION: Place = ("pruneloop.rounds", "evaluate_model")
+EXPORT: Place = ("pruneloop.pipeline", "export")
+EXPORT_CHECK: Place = ("pruneloop.export", "_verify")
+EXPORT_RENAME: Place = ("pruneloop.export", "publish_folder")
+REPORT: Place = ("pruneloop.report.run", "write_report")
+STATE_FILE: Place = ("pruneloop.checkpoint", "save_file")
+FOLDER_FLUSH: Place = ("pruneloop.durable", "sync_folder")
+ZEROING: Place = ("pruneloop.pruning.masks.Masks", "zero_weights")
+# Of the libraries, not ours: called once a batch, and once a step.
+BACKWARD: Place = ("accelerate.Accelerator", "backward")
+GATHER: Place = ("accelerate.Accelerator", "gather_for_metrics")
+STEP: Place = ("torch.optim.AdamW", "step")
+
+SWEEP_HOOK = "pruneloop.cli.SweepFolder"
+"""The one class that conf/ names."""
+
+INSPECT_LINE = (sys.executable, "-m", "pruneloop.inspection")
+REPORT_LINE = (sys.executable, "-m", "pruneloop.report")
+
+HEAVY_IMPORTS = ["pruneloop.pipeline", "matplotlib.figure"]
+"""What the fork server imports once for all lives."""
+
+PROGRAM = f"from {COMMAND[0]} import {COMMAND[1]} as main; main()"
+"""The command as a line of Python."""
+
+
+def experiment(config: "Config", folder: Path, overrides: list[str]) -> None:
+    """Run an experiment in this process."""
+    module, name = EXPERIMENT
+    getattr(importlib.import_module(module), name)(config, folder, overrides)
+
+
+# -- small runs --------------------------------------------------------------------------------
+
+SMALL_DATA = ("data.train_rows=240", "data.test_rows=60")
+SMALL_MODEL = ("model.layers=1", "model.hidden=16", "model.intermediate=32")
+SHORT = ("finetune.dense_epochs=1", "finetune.batch_size=32", "rounds=2", "device=cpu")
+SMALL = (*SMALL_DATA, *SMALL_MODEL, *SHORT)
+"""Overrides for a run of a second or two: 216 training rows, 7 batches an epoch."""
+
+LONG = (
+    *SMALL,
+    "model.dropout=0.1",  # so that the random state matters
+    "finetune.accumulation=2",
+    "finetune.dense_epochs=3",
+    "finetune.epochs=2",
+    "finetune.batch_size=8",
+    "checkpoint.every_steps=4",
+)
+"""A run to be stopped on its way: 81 batches in round 0, 54 in each other; saved every 8."""
+
+SWEEP = (*SMALL, "rounds=1", "hydra.sweep.dir=sweep")
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+"""The fixture `command`."""
+
+
+def composed_raw(*overrides: str, with_hydra: bool = False) -> "DictConfig":
+    """Return what Hydra composes from conf/."""
+    from hydra import compose, initialize_config_dir
+
+    from pruneloop.config import register_schema
+
+    register_schema()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", list(overrides), return_hydra_config=with_hydra)
+
+
+def composed(*overrides: str) -> "Config":
+    """Return the configuration that a command line makes."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_object(composed_raw(*overrides))
+
+
+def bert_shape(**changed: object) -> dict[str, Any]:
+    """Return the settings of a BERT of a few thousand weights."""
+    return {
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 64,
+    } | changed
+
+
+def small_bert(seed: int = 0, **changed: object) -> "BertForSequenceClassification":
+    """Return a classifier of that shape with the random weights of a seed."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(seed)
+    return BertForSequenceClassification(BertConfig(**bert_shape(**changed)))
+
+
+def script(name: str) -> ModuleType:
+    """Import one of scripts/, which are no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# -- records -----------------------------------------------------------------------------------
+
+
+def record(number: int, shock: float | None) -> RoundRecord:
+    """Return a round's record with made-up figures."""
+    return RoundRecord(
+        round=number,
+        amount=0.2,
+        prunable=1000,
+        zeros=200 * number,
+        sparsity=0.2 * number,
+        model_sparsity=0.1 * number,
+        shock_accuracy=shock,
+        accuracy=0.9,
+        macro_f1=0.89,
+        loss=0.3,
+        test_accuracy=0.88,
+        test_macro_f1=0.87,
+        train_loss=0.25,
+        steps=12,
+        seconds=1.5,
+    )
+
+
+def read_rounds(folder: Path) -> list[dict]:
+    """Return the rounds that a run has recorded."""
+    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+
+
+def read_status(folder: Path) -> dict:
+    """Return what a run says of itself."""
+    return json.loads((folder / "STATUS.json").read_text())
+
+
+def read_facts(folder: Path) -> dict:
+    """Return what a run has recorded of its settings, data and plan."""
+    return json.loads((folder / "run.json").read_text())
+
+
+def states(folder: Path) -> list[str]:
+    """Return the names of the states saved by the run in folder/run, the oldest first."""
+    return sorted(path.name for path in (folder / "run/state").glob("state-*"))
+
+
+# -- lives ---------------------------------------------------------------------------------------
+
+# A fork server has the heavy imports done; every life is a fresh fork of it, a real process
+# with its own memory, signals and exit code.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(HEAVY_IMPORTS)
+
+
+def _live(folder: str, overrides: tuple[str, ...], before: Callable[[], None] | None) -> None:
+    os.chdir(folder)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        file = os.open(f"{name}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, descriptor)
+    sys.argv = ["train.py", *overrides]
+    if before is not None:
+        before()
+    module, name = COMMAND
+    getattr(importlib.import_module(module), name)()
+
+
+class Life:
+    """A run of the command in a folder; `before` is called in its process first."""
+
+    def __init__(
+        self, folder: Path, *overrides: str, before: Callable[[], None] | None = None
+    ) -> None:
+        self._folder = folder
+        self._process = _CONTEXT.Process(target=_live, args=(str(folder), overrides, before))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return not self._process.is_alive()
+
+    def signal(self, kind: int) -> None:
+        """Send it a signal, if it still lives."""
+        if not self.over():
+            os.kill(self.pid, kind)
+
+    def wait(self, seconds: float = 60) -> int:
+        """Wait for its end; return its exit code, negative for a signal."""
+        self._process.join(seconds)
+        code = self._process.exitcode
+        assert code is not None, "it is still running"
+        return code
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Wait until it has stopped itself by SIGSTOP; let it go on afterwards."""
+        status = Path(f"/proc/{self.pid}/stat")
+        # The state is the first word behind the name, which is in brackets.
+        wait_until(lambda: status.read_text().rpartition(")")[2].split()[0] == "T", self.over)
+        assert not self.over(), self.errors
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
+    @property
+    def output(self) -> str:
+        """What it has printed."""
+        return (self._folder / "stdout.txt").read_text()
+
+    @property
+    def errors(self) -> str:
+        """What it has printed on standard error."""
+        return (self._folder / "stderr.txt").read_text()
+
+
+def wait_until(condition: Callable[[], bool], over: Callable[[], bool]) -> None:
+    """Wait until the condition holds, a life is over, or a minute has passed."""
+    deadline = time.monotonic() + 60
+    while not over() and not condition() and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def one_line(result: subprocess.CompletedProcess[str], code: int) -> str:
+    """Return standard error's only line, having checked the exit code."""
+    assert result.returncode == code, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("pruneloop: ") and "Traceback" not in result.stderr
+    return lines[0]
+
+
+def lived_line(
+    folder: Path, code: int, *overrides: str, before: Callable[[], None] | None = None
+) -> str:
+    """Run the command until it fails; return standard error's only line."""
+    life = Life(folder, *overrides, before=before)
+    assert life.wait() == code, life.errors
+    (line,) = life.errors.strip().splitlines()
+    assert line.startswith("pruneloop: ")
+    return line
+
+
+# -- what a life does to itself: each is a `before`, with functools.partial ---------------------
+
+
+class Environment:
+    """Sets variables."""
+
+    def __init__(self, **variables: str) -> None:
+        self._variables = variables
+
+    def __call__(self) -> None:
+        os.environ.update(self._variables)
+
+
+def before_call(place: Place, count: int, action: Callable[[], None]) -> None:
+    """Do something right before the count-th call of a function."""
+    module, name = place
+    owner = pydoc.locate(module)
+    real, calls = getattr(owner, name), 0
+
+    @functools.wraps(real)
+    def wrapped(*args, **options):
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            action()
+        return real(*args, **options)
+
+    setattr(owner, name, wrapped)
+
+
+def signal_at(place: Place, count: int, *kinds: signal.Signals) -> None:
+    """Make the process signal itself: no moment of the clock decides where that meets it."""
+
+    def signals() -> None:
+        for kind in kinds:
+            os.kill(os.getpid(), kind)
+
+    before_call(place, count, signals)
+
+
+def die_at(place: Place, count: int) -> None:
+    """Make the process kill itself."""
+    signal_at(place, count, signal.SIGKILL)
+
+
+def fill_the_gpu(count: int) -> None:
+    """Make the count-th optimiser step end as it does on a GPU whose memory is full."""
+
+    def full() -> NoReturn:
+        import torch
+
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore")
+
+    before_call(STEP, count, full)
+
+
+_ON_RANK_1 = """
+import os, sys
+sys.path.insert(0, sys.argv.pop(1))
+if os.environ["RANK"] == "1":
+    from support import *
+    {setup}
+{program}
+"""
+
+
+def line_on_rank_1(folder: Path, setup: str) -> list[str]:
+    """Return a command for two processes where one does something before: a line of Python."""
+    path = folder / "rank_1.py"
+    path.write_text(_ON_RANK_1.format(setup=setup, program=PROGRAM))
+    return [sys.executable, *TORCHRUN, str(path), str(ROOT / "tests")]
