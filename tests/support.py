@@ -42,13 +42,13 @@ needs_shared = pytest.mark.skipif(
 Place = tuple[str, str]
 """A module or class and a function of it, which a test wraps."""
 
-COMMAND: Place = ("pruneloop.cli", "main")
+COMMAND: Place = ("pruneloop.command", "main")
 EXPERIMENT: Place = ("pruneloop.pipeline", "run")
 READING: Place = ("pruneloop.pipeline", "load_splits")
-EVALUATION: Place = ("pruneloop.rounds", "evaluate_model")
+EVALUATION: Place = ("pruneloop.engine", "evaluate_model")
 EXPORT: Place = ("pruneloop.pipeline", "export")
-EXPORT_CHECK: Place = ("pruneloop.export", "_verify")
-EXPORT_RENAME: Place = ("pruneloop.export", "publish_folder")
+EXPORT_CHECK: Place = ("pruneloop.exports.checkpoint", "_verify")
+EXPORT_RENAME: Place = ("pruneloop.exports.checkpoint", "publish_folder")
 REPORT: Place = ("pruneloop.report.run", "write_report")
 STATE_FILE: Place = ("pruneloop.checkpoint", "save_file")
 FOLDER_FLUSH: Place = ("pruneloop.durable", "sync_folder")
@@ -58,11 +58,11 @@ BACKWARD: Place = ("accelerate.Accelerator", "backward")
 GATHER: Place = ("accelerate.Accelerator", "gather_for_metrics")
 STEP: Place = ("torch.optim.AdamW", "step")
 
-SWEEP_HOOK = "pruneloop.cli.SweepFolder"
+SWEEP_HOOK = "pruneloop.command.sweep.SweepFolder"
 """The one class that conf/ names."""
 
-INSPECT_LINE = (sys.executable, "-m", "pruneloop.inspection")
-REPORT_LINE = (sys.executable, "-m", "pruneloop.report")
+INSPECT_LINE = (sys.executable, str(ROOT / "train.py"), "inspect")
+REPORT_LINE = (sys.executable, str(ROOT / "train.py"), "report")
 
 HEAVY_IMPORTS = ["pruneloop.pipeline", "matplotlib.figure"]
 """What the fork server imports once for all lives."""
@@ -173,6 +173,7 @@ def record(number: int, shock: float | None) -> RoundRecord:
         train_loss=0.25,
         steps=12,
         seconds=1.5,
+        kept=True,
     )
 
 

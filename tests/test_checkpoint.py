@@ -44,7 +44,7 @@ def test_what_was_saved_is_read(states: StateFolder) -> None:
     save(states, 3)
     saved = states.load()
     assert saved is not None and saved.position == {"step": 3}
-    assert all(torch.equal(saved.tensors["model"][name], TENSORS[name]) for name in TENSORS)
+    assert all(torch.equal(saved.tensors("model")[name], TENSORS[name]) for name in TENSORS)
 
 
 def test_nothing_saved_is_none(states: StateFolder) -> None:

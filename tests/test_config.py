@@ -7,8 +7,9 @@ from omegaconf.errors import MissingMandatoryValue
 from support import ROOT, SWEEP_HOOK, composed, composed_raw
 
 from pruneloop.config import (
+    Criterion,
     FilesData,
-    Method,
+    Group,
     Precision,
     PretrainedModel,
     StructuredPruneConfig,
@@ -23,7 +24,7 @@ def test_defaults_are_the_sample_and_the_tiny_model() -> None:
     config = composed()
     assert isinstance(config.model, TinyModel)
     assert (config.rounds, config.prune.amount, config.prune.scope) == (5, 0.2, ["encoder"])
-    assert config.prune.method == Method.global_l1
+    assert (config.prune.criterion, config.prune.group.name) == (Criterion.magnitude, "global")
 
 
 @pytest.mark.parametrize("model", ["kobert", "klue_bert", "koelectra", "kcbert"])
@@ -50,7 +51,7 @@ def test_kobert_nsmc_is_the_real_thing() -> None:
 def test_structured_pruning_has_its_own_keys() -> None:
     prune = composed("prune=structured_ln", "prune.n=1", "prune.dim=0").prune
     assert isinstance(prune, StructuredPruneConfig)
-    assert (prune.n, prune.dim, prune.method) == (1.0, 0, Method.structured_ln)
+    assert (prune.n, prune.dim, prune.group) == (1.0, 0, Group.layer)
 
 
 @pytest.mark.parametrize("value", ["qkv", "[qkv]"])
@@ -110,7 +111,7 @@ def test_ranges(override: str) -> None:
     "overrides",
     [
         ("prune.amount=0.2", "prune.target_sparsity=0.5"),
-        ("prune=random", "prune.max_layer_sparsity=0.9"),
+        ("prune.amount=null",),
         ("prune=structured_ln", "prune.n=0"),
         ("prune=structured_ln", "prune.dim=2"),
         ("device=cpu", "finetune.precision=fp16"),
@@ -197,4 +198,4 @@ def test_sweep_presets_sweep_what_they_say(name: str, swept: dict[str, str]) -> 
 
 def test_the_blog_posts_setting_prunes_query_key_and_value_only() -> None:
     prune = composed("experiment=blog_qkv").prune
-    assert (prune.scope, prune.amount, prune.method) == (["qkv"], 0.2, Method.global_l1)
+    assert (prune.scope, prune.amount, prune.group.name) == (["qkv"], 0.2, "global")

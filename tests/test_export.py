@@ -21,7 +21,7 @@ from transformers import (
 
 from pruneloop.data import sample
 from pruneloop.errors import EnvironmentFault, InvariantError
-from pruneloop.export import export
+from pruneloop.exports.checkpoint import export
 from pruneloop.model.tokenizers import train_wordpiece
 from pruneloop.pruning import GlobalL1, Masks, prunable_weights
 

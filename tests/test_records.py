@@ -3,20 +3,21 @@
 import csv
 import json
 import os
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from support import record
 
-from pruneloop.records import LayerRecord, RunFolder
+from pruneloop.records import DataFacts, LayerRecord, RunFacts, RunFolder
 
 COLUMNS = (
     "round amount prunable zeros sparsity model_sparsity shock_accuracy accuracy macro_f1 loss "
-    "test_accuracy test_macro_f1 train_loss steps seconds"
+    "test_accuracy test_macro_f1 train_loss steps seconds kept"
 ).split()
 
 
+DATA = DataFacts(**{field.name: "" for field in fields(DataFacts)} | {"name": "리뷰"})
 ROUNDS = [record(0, None), record(1, 0.75)]
 
 
@@ -87,7 +88,9 @@ def test_a_failing_rewrite_leaves_the_old_content(
 def test_status_and_facts_are_json_with_hangul(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_status("failed", error="라벨이 없다")
-    folder.write_facts({"data": "리뷰", "rounds": [asdict(ROUNDS[0])]})
+    facts = RunFacts(**{field.name: "" for field in fields(RunFacts)} | {"data": DATA})
+    folder.write_facts(facts)
+    assert folder.read_facts() == facts
     status = json.loads(folder.status.read_text(encoding="utf-8"))
     assert (status["state"], status["error"]) == ("failed", "라벨이 없다")
     assert "리뷰" in folder.facts.read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from support import REPORT_LINE, record
 
 from pruneloop.errors import InputError
-from pruneloop.records import LayerRecord, PredictionRecord, RunFolder
+from pruneloop.records import DataFacts, LayerRecord, PredictionRecord, RunFacts, RunFolder
 from pruneloop.report.card import model_card
 from pruneloop.report.figures import accuracy_curve, heat_map, save_png, to_svg
 from pruneloop.report.layers import by_kind, by_layer_and_kind
@@ -137,29 +137,38 @@ def test_the_curve_tells_its_values() -> None:
 
 # -- the page --------------------------------------------------------------------------------
 
-FACTS = {
-    "command": "python train.py 'data.path=\"/자료\"'",
-    "model": "monologg/kobert",
-    "base_model": "monologg/kobert",
-    "config": {"prune.method": "global_l1", "data.path": "/자료", "seed": 42},
-    "data": {
-        "hub_name": None,
-        "name": "NSMC",
-        "labels": LABELS,
-        "rows": {"read": 200, "train": 100},
-        "truncated": 3,
-        "unknown_tokens": 0.0087,
-        "max_length": 128,
+FACTS = RunFacts(
+    command="python train.py 'data.path=\"/자료\"'",
+    overrides=[],
+    model="monologg/kobert",
+    base_model="monologg/kobert",
+    config={
+        "prune.criterion": "magnitude",
+        "prune.group": "global",
+        "budget.max_drop": None,
+        "data.path": "/자료",
+        "seed": 42,
     },
-    "parameters": 2000,
-    "prunable": 1000,
-    "planned_zeros": [0, 200],
-    "device": "cpu",
-    "hardware": "x86_64",
-    "processes": 1,
-    "precision": "fp32",
-    "versions": {"torch": "2.13.0"},
-}
+    data=DataFacts(
+        hub_name=None,
+        name="NSMC",
+        labels=LABELS,
+        rows={"read": 200, "train": 100},
+        truncated=3,
+        unknown_tokens=0.0087,
+        max_length=128,
+        fingerprints={},
+    ),
+    parameters=2000,
+    prunable=1000,
+    planned_zeros=[0, 200],
+    planned_zeros_at_least=[0, 200],
+    device="cpu",
+    hardware="x86_64",
+    processes=1,
+    precision="fp32",
+    versions={"torch": "2.13.0"},
+)
 
 
 @pytest.fixture
@@ -204,7 +213,7 @@ def test_the_page_has_what_was_recorded(folder: RunFolder) -> None:
 
 def test_a_run_under_way_has_a_page_too(folder: RunFolder) -> None:
     folder.predictions_csv.unlink()
-    folder.write_facts(FACTS | {"planned_zeros": [0, 200, 360]})
+    folder.write_facts(replace(FACTS, planned_zeros=[0, 200, 360]))
     folder.write_status("failed", message="the disk is full")
     write_report(folder)
     page = folder.report.read_text(encoding="utf-8")
@@ -242,7 +251,7 @@ def test_a_folder_without_a_run_is_one_line(tmp_path: Path) -> None:
 
 def test_many_labels_keep_the_page_small(folder: RunFolder) -> None:
     labels = [f"라벨{number}" for number in range(150)]
-    folder.write_facts(FACTS | {"data": FACTS["data"] | {"labels": labels}})
+    folder.write_facts(replace(FACTS, data=replace(FACTS.data, labels=labels)))
     folder.write_predictions([row(label, label, labels[0]) for label in labels])
     write_report(folder)
     page = folder.report.read_text(encoding="utf-8")
@@ -264,7 +273,7 @@ def test_records_of_another_version_are_one_line(folder: RunFolder, damage: str)
     if damage == "rounds":
         folder.rounds_jsonl.write_text('{"round": 0}\n')
     else:
-        folder.write_facts({"command": "x"})
+        folder.facts.write_text('{"command": "x"}')
     with pytest.raises(InputError, match="not what this version"):
         write_report(folder)
 
@@ -273,12 +282,12 @@ def test_records_of_another_version_are_one_line(folder: RunFolder, damage: str)
 
 
 def test_the_card_has_a_model_index_and_no_folder_of_this_machine() -> None:
-    facts = FACTS | {"model": "/비밀/kobert", "base_model": None}
+    facts = replace(FACTS, model="/비밀/kobert", base_model=None)
     for these, base in ((FACTS, "monologg/kobert"), (facts, "kobert")):
         card = model_card(these, [record(0, None), record(1, 0.7)])
         _, head, text = card.split("---\n", 2)
         data = yaml.safe_load(head)
-        assert data["language"] == "ko" and data.get("base_model") == these["base_model"]
+        assert data["language"] == "ko" and data.get("base_model") == these.base_model
         assert "datasets" not in data  # files of this machine are no data set of the hub
         (model,) = data["model-index"]
         assert model["name"] == "kobert-sparse-20"

@@ -85,7 +85,11 @@ def training(
     weights = prunable_weights(model)
     accelerator = accelerator or Accelerator(cpu=True)
     masks = masks if masks is not None else Masks.dense(weights)
-    return FineTuning(model, batches, accelerator, masks, weights, how, seed, 1)
+
+    def hold() -> None:
+        masks.zero_gradients(weights)
+
+    return FineTuning(model, batches, accelerator, hold, how, seed, 1)
 
 
 def train(*arguments, **options) -> list[Progress]:

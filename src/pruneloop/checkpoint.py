@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -169,7 +169,11 @@ def _read(folder: Path) -> SavedState:
         raise CheckpointError(f"{_POSITION} is missing")
     try:
         position = json.loads((folder / _POSITION).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        for name in names:
+            if name.endswith(".safetensors"):
+                with safe_open(folder / name, framework="pt"):
+                    pass  # its header is read; the tensors are when they are asked for
+    except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{type(error).__name__}: {error}") from error
     return SavedState(folder, position, tuple(names))
 

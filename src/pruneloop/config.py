@@ -303,8 +303,8 @@ class Config(Checked):
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
     """Return a configuration as dotted keys and plain values."""
     found: dict[str, Any] = {}
-    for field in fields(node):
-        value, key = getattr(node, field.name), prefix + field.name
+    for each in fields(node):
+        value, key = getattr(node, each.name), prefix + each.name
         if is_dataclass(value):
             found |= flat(value, key + ".")
         else:

@@ -14,13 +14,15 @@ from pruneloop.pruning.criteria import Criterion, Evidence, Magnitude, Random, W
 from pruneloop.pruning.groups import Groups, Lines
 from pruneloop.pruning.masks import Masks
 
+_ALL_TOGETHER = Groups()
+
 
 @dataclass(frozen=True)
 class Method:
     """A criterion, which ranks, and groups, which say what is ranked together."""
 
     criterion: Criterion
-    groups: Groups = Groups()
+    groups: Groups = _ALL_TOGETHER
 
     @property
     def needs(self) -> Evidence | None:
