@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
 
@@ -116,15 +116,7 @@ class RunState:
     def position(self) -> dict[str, Any]:
         """Return all but the tensors, as JSON can hold it."""
         self.tick()
-        return {
-            "left": self.left,
-            "round": self.round,
-            "stage": self.stage.value,
-            "factor": self.factor,
-            "draft": asdict(self.draft),
-            "records": [asdict(record) for record in self.records],
-            "layers": [asdict(record) for record in self.layers],
-        }
+        return asdict(replace(self, predictions={})) | {"stage": self.stage.value}
 
     @classmethod
     def restored(cls, position: Mapping[str, Any], predictions: Mapping[str, Tensor]) -> "RunState":
@@ -133,13 +125,9 @@ class RunState:
         Raises:
             KeyError, TypeError, ValueError: it was another version's.
         """
-        return cls(
-            left=list(position["left"]),
-            round=int(position["round"]),
-            stage=Stage(position["stage"]),
-            factor=float(position["factor"]),
-            draft=Draft(**position["draft"]),
-            records=[RoundRecord(**record) for record in position["records"]],
-            layers=[LayerRecord(**record) for record in position["layers"]],
-            predictions=dict(predictions),
-        )
+        state = cls(**{each.name: position[each.name] for each in fields(cls)})
+        state.stage, state.draft = Stage(state.stage), Draft(**position["draft"])
+        state.records = [RoundRecord(**record) for record in position["records"]]
+        state.layers = [LayerRecord(**record) for record in position["layers"]]
+        state.predictions = dict(predictions)
+        return state

@@ -33,7 +33,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Mean:
-    """Points that differ in their seed only, after one round: `seeds` out of `members`.
+    """Points that differ in their seed only, after one round; `members` are all of them.
 
     Deviations are those of the sample; None for a single point. `pareto` says that no
     other mean of the sweep is both at least as sparse and at least as accurate; means that
@@ -41,16 +41,25 @@ class Mean:
     """
 
     label: str
-    round: int
-    seeds: int
+    records: Sequence[RoundRecord]
     members: int
-    sparsity: float
-    model_sparsity: float
-    accuracy: float
-    accuracy_deviation: float | None
-    test_accuracy: float
-    test_deviation: float | None
     pareto: bool = False
+
+    def _mean(self, name: str) -> float:
+        return statistics.fmean(getattr(record, name) for record in self.records)
+
+    def _deviation(self, name: str) -> float | None:
+        values = [getattr(record, name) for record in self.records]
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    round = property(lambda self: self.records[0].round)
+    seeds = property(lambda self: len(self.records))
+    sparsity = property(lambda self: self._mean("sparsity"))
+    model_sparsity = property(lambda self: self._mean("model_sparsity"))
+    accuracy = property(lambda self: self._mean("accuracy"))
+    accuracy_deviation = property(lambda self: self._deviation("accuracy"))
+    test_accuracy = property(lambda self: self._mean("test_accuracy"))
+    test_deviation = property(lambda self: self._deviation("test_accuracy"))
 
     @property
     def complete(self) -> bool:
@@ -183,25 +192,7 @@ def _means_of(label: str, members: Sequence[Point]) -> list[Mean]:
     for point in members:
         for record in point.rounds:
             rounds[record.round].append(record)
-    return [
-        Mean(
-            label=label,
-            round=number,
-            seeds=len(records),
-            members=len(members),
-            sparsity=statistics.fmean(r.sparsity for r in records),
-            model_sparsity=statistics.fmean(r.model_sparsity for r in records),
-            accuracy=statistics.fmean(r.accuracy for r in records),
-            accuracy_deviation=_deviation([r.accuracy for r in records]),
-            test_accuracy=statistics.fmean(r.test_accuracy for r in records),
-            test_deviation=_deviation([r.test_accuracy for r in records]),
-        )
-        for number, records in sorted(rounds.items())
-    ]
-
-
-def _deviation(values: Sequence[float]) -> float | None:
-    return statistics.stdev(values) if len(values) > 1 else None
+    return [Mean(label, records, len(members)) for _, records in sorted(rounds.items())]
 
 
 def _undominated(mean: Mean, others: Sequence[Mean]) -> bool:
