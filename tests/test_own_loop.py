@@ -5,12 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
-from transformers import (
-    AutoModelForSequenceClassification,
-    BertConfig,
-    BertForSequenceClassification,
-)
+from support import ROOT, small_bert
+from transformers import AutoModelForSequenceClassification
 
 from pruneloop.pruning import Masks, drops_by_amount, prunable_weights
 
@@ -24,17 +20,7 @@ PLAIN, TRAINER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 def run(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     """Run a block of the page in a folder; return its names, the model's dense zeros too."""
     monkeypatch.chdir(folder)
-    torch.manual_seed(0)
-    model = BertForSequenceClassification(
-        BertConfig(
-            vocab_size=30,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=8,
-        )
-    )
+    model = small_bert(num_hidden_layers=2)
     rows = [
         {"input_ids": torch.randint(1, 30, (6,)), "labels": torch.tensor(i % 2)} for i in range(16)
     ]

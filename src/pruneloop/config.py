@@ -10,14 +10,14 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-from pruneloop.errors import ConfigError
+from pruneloop.ranges import Checked, number, refused
 
 Device = Enum("Device", ["auto", "cpu", "cuda"])
 Precision = Enum("Precision", ["fp32", "bf16", "fp16"])
@@ -32,69 +32,15 @@ Schedule = Enum("Schedule", ["geometric", "cubic", "linear", "oneshot"])
 Metric = Enum("Metric", ["accuracy", "macro_f1"])
 
 
-@dataclass(frozen=True)
-class Range:
-    """The numbers that a key may have, written as an interval: `[` and `]` are within."""
-
-    low: float
-    high: float
-    ends: str = "[]"
-    meaning: str = ""
-    hint: str = ""
-
-    def __contains__(self, value: float) -> bool:
-        # Written positively, so that a nan is in no range.
-        above = self.low < value if self.ends[0] == "(" else self.low <= value
-        below = value < self.high if self.ends[1] == ")" else value <= self.high
-        return above and below
-
-    def __str__(self) -> str:
-        low, high = f"{self.low:.10g}", f"{self.high:.10g}"
-        if self.high == math.inf:
-            return f"above {low}" if self.ends[0] == "(" else f"at least {low}"
-        return {
-            "()": f"between {low} and {high}",
-            "[]": f"from {low} to {high}",
-            "[)": f"from {low} to less than {high}",
-            "(]": f"above {low} and at most {high}",
-        }[self.ends]
-
-
-def _number(
-    low: float, high: float = math.inf, ends: str = "[]", meaning: str = "", hint: str = ""
-) -> Any:
-    """Return a field whose value must lie in a range."""
-    return field(default=MISSING, metadata={"range": Range(low, high, ends, meaning, hint)})
-
-
-def _refuse(key: str, value: object, allowed: str, hint: str = "") -> ConfigError:
-    return ConfigError(f"{key}={value}: {allowed}" + (f"; {hint}" if hint else ""))
-
-
-@dataclass(kw_only=True, slots=True)
-class Checked:
-    """A part of the configuration that holds its own ranges."""
-
-    prefix: ClassVar[str] = ""
-
-    def __post_init__(self) -> None:
-        for key in fields(self):
-            value, allowed = getattr(self, key.name), key.metadata.get("range")
-            if allowed is not None and value is not None and value not in allowed:
-                text = f"must be {allowed}"
-                text += f" ({allowed.meaning})" if allowed.meaning else ""
-                raise _refuse(self.prefix + key.name, value, text, allowed.hint)
-
-
 @dataclass(kw_only=True, slots=True)
 class DataConfig(Checked):
     """What every source of rows has: how much is held out, and what is dropped."""
 
     prefix: ClassVar[str] = "data."
-    validation: float = _number(
+    validation: float = number(
         0, 1, "()", "a share of the training rows", "try data.validation=0.1"
     )
-    split_seed: int = _number(0)
+    split_seed: int = number(0)
     drop_overlap: bool = MISSING
 
 
@@ -102,8 +48,8 @@ class DataConfig(Checked):
 class SampleData(DataConfig):
     """The built-in synthetic sample."""
 
-    train_rows: int = _number(10)
-    test_rows: int = _number(10)
+    train_rows: int = number(10)
+    test_rows: int = number(10)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -114,7 +60,7 @@ class CorpusData(DataConfig):
     label: str = MISSING
     label_names: list[str] = MISSING
     normalize: Normalization = MISSING
-    test_share: float = _number(0, 1, "()", "a share of the rows")
+    test_share: float = number(0, 1, "()", "a share of the rows")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -135,7 +81,7 @@ class FilesData(CorpusData):
         if self.delimiter == r"\t":  # as a command line can write it
             self.delimiter = "\t"
         if self.delimiter is not None and len(self.delimiter) != 1:
-            raise _refuse(
+            raise refused(
                 "data.delimiter",
                 repr(self.delimiter),
                 "must be one character",
@@ -159,24 +105,24 @@ class ModelConfig(Checked):
     """What every model has: the length that its inputs are cut to, in tokens."""
 
     prefix: ClassVar[str] = "model."
-    max_length: int = _number(4)
+    max_length: int = number(4)
 
 
 @dataclass(kw_only=True, slots=True)
 class TinyModel(ModelConfig):
     """A small BERT with random weights and a vocabulary of its own."""
 
-    layers: int = _number(1)
-    hidden: int = _number(1)
-    heads: int = _number(1)
-    intermediate: int = _number(1)
-    vocab_size: int = _number(100)
-    dropout: float = _number(0, 1, "[)")
+    layers: int = number(1)
+    hidden: int = number(1)
+    heads: int = number(1)
+    intermediate: int = number(1)
+    vocab_size: int = number(100)
+    dropout: float = number(0, 1, "[)")
 
     def __post_init__(self) -> None:
         Checked.__post_init__(self)
         if self.hidden % self.heads:
-            raise _refuse("model.heads", self.heads, f"must divide model.hidden={self.hidden}")
+            raise refused("model.heads", self.heads, f"must divide model.hidden={self.hidden}")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -193,15 +139,15 @@ class FinetuneConfig(Checked):
     """One round's fine-tuning; `dense_*` are round 0's own values."""
 
     prefix: ClassVar[str] = "finetune."
-    epochs: int = _number(1)
-    dense_epochs: int = _number(1)
-    learning_rate: float = _number(0, math.inf, "()")
-    dense_learning_rate: float = _number(0, math.inf, "()")
-    batch_size: int = _number(1)
-    accumulation: int = _number(1)
-    warmup: float = _number(0, 1, "[)", "a share of the steps")
-    weight_decay: float = _number(0, math.inf, "[)")
-    max_grad_norm: float = _number(0, math.inf, "()")
+    epochs: int = number(1)
+    dense_epochs: int = number(1)
+    learning_rate: float = number(0, math.inf, "()")
+    dense_learning_rate: float = number(0, math.inf, "()")
+    batch_size: int = number(1)
+    accumulation: int = number(1)
+    warmup: float = number(0, 1, "[)", "a share of the steps")
+    weight_decay: float = number(0, math.inf, "[)")
+    max_grad_norm: float = number(0, math.inf, "()")
     precision: Precision = MISSING
 
 
@@ -212,18 +158,18 @@ class PruneConfig(Checked):
     prefix: ClassVar[str] = "prune."
     criterion: Criterion = MISSING
     group: Group = MISSING
-    evidence_batches: int = _number(1)
-    amount: float | None = _number(
+    evidence_batches: int = number(1)
+    amount: float | None = number(
         0, 1, "()", "the fraction of the kept weights that a round removes", "try prune.amount=0.2"
     )
-    target_sparsity: float | None = _number(
+    target_sparsity: float | None = number(
         0, 1, "()", "the sparsity after the last round", "try prune.target_sparsity=0.8"
     )
     schedule: Schedule = MISSING
     scope: Any = MISSING
     include: Any = MISSING
     exclude: Any = MISSING
-    max_layer_sparsity: float = _number(0, 1, "(]", "1 is off")
+    max_layer_sparsity: float = number(0, 1, "(]", "1 is off")
     keep_zeros: bool = MISSING
 
     def __post_init__(self) -> None:
@@ -233,25 +179,25 @@ class PruneConfig(Checked):
             names = value if isinstance(value, list) else [value]
             if not all(isinstance(name, str) for name in names):
                 hint = "try prune.scope=[qkv,ffn]" if key == "scope" else ""
-                raise _refuse(f"prune.{key}", value, "must be a name or a list of names", hint)
+                raise refused(f"prune.{key}", value, "must be a name or a list of names", hint)
             setattr(self, key, names)
         if self.target_sparsity is not None and self.amount is not None:
-            raise _refuse(
+            raise refused(
                 "prune.target_sparsity",
                 self.target_sparsity,
                 f"excludes prune.amount={self.amount}",
                 "give one of the two",
             )
         if self.target_sparsity is None and self.amount is None:
-            raise _refuse("prune.amount", "null", "needs a value, or prune.target_sparsity one")
+            raise refused("prune.amount", "null", "needs a value, or prune.target_sparsity one")
 
 
 @dataclass(kw_only=True, slots=True)
 class StructuredPruneConfig(PruneConfig):
     """Structured pruning's own keys: the order of the norm and the dimension."""
 
-    n: float = _number(0, math.inf, "(]", "inf for the largest entry")
-    dim: int = _number(0, 1, meaning="0 for rows, 1 for columns")
+    n: float = number(0, math.inf, "(]", "inf for the largest entry")
+    dim: int = number(0, 1, meaning="0 for rows, 1 for columns")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -259,11 +205,11 @@ class BudgetConfig(Checked):
     """How much of round 0's validation score a run may lose; `max_drop` null is no limit."""
 
     prefix: ClassVar[str] = "budget."
-    max_drop: float | None = _number(
+    max_drop: float | None = number(
         0, 1, "[)", "a fraction of the metric", "try budget.max_drop=0.01"
     )
     metric: Metric = MISSING
-    min_amount: float = _number(0, 1, "()")
+    min_amount: float = number(0, 1, "()")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -271,18 +217,18 @@ class CheckpointConfig(Checked):
     """How often the resumable state is saved within a round."""
 
     prefix: ClassVar[str] = "checkpoint."
-    every_steps: int | None = _number(1)
-    every_minutes: float = _number(0, math.inf, "(]")
+    every_steps: int | None = number(1)
+    every_minutes: float = number(0, math.inf, "(]")
 
 
 @dataclass(kw_only=True, slots=True)
 class Config(Checked):
     """A whole run."""
 
-    rounds: int = _number(
+    rounds: int = number(
         1, 1000, meaning="round 0, the dense fine-tune, comes on top", hint="try rounds=5"
     )
-    seed: int = _number(0, 2**31 - 1)
+    seed: int = number(0, 2**31 - 1)
     device: Device = MISSING
     tracker: Tracker = MISSING
     push_to_hub: str | None = MISSING
@@ -297,7 +243,7 @@ class Config(Checked):
         Checked.__post_init__(self)
         if self.finetune.precision == Precision.fp16 and self.device == Device.cpu:
             hint = "use bf16 or fp32 with device=cpu"
-            raise _refuse("finetune.precision", "fp16", "needs a GPU", hint)
+            raise refused("finetune.precision", "fp16", "needs a GPU", hint)
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:

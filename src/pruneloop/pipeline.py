@@ -24,7 +24,6 @@ from pruneloop.checkpointer import (
     identity,
     is_finished,
     resume,
-    stop_requests,
 )
 from pruneloop.config import Config, HubData, Normalization, PretrainedModel, Tracker, flat
 from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding
@@ -46,6 +45,7 @@ from pruneloop.records import DataFacts, RoundRecord, RunFacts, RunFolder, last_
 from pruneloop.report.card import model_card
 from pruneloop.report.table import plan_table
 from pruneloop.run_state import RunState
+from pruneloop.signals import stop_requests
 from pruneloop.tracking import Tracking, check_tracker
 
 log = logging.getLogger(__name__)
