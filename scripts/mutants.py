@@ -33,10 +33,9 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "masks made permanent each round",
-        "src/pruneloop/rounds.py",
-        "        before, kept = self.masks, sum(method.units(self.masks))\n",
-        "        self.masks = Masks.dense(self.masks)\n"
-        "        before, kept = self.masks, sum(method.units(self.masks))\n",
+        "src/pruneloop/pruning/pruned_model.py",
+        "        before = self.masks\n",
+        "        before = self.masks = Masks.dense(self.masks)\n",
         ("tests/test_pipeline.py",),
     ),
     Mutant(
@@ -48,10 +47,10 @@ MUTANTS = (
     ),
     Mutant(
         "random state not restored",
-        "src/pruneloop/rounds.py",
-        "            restore_random_state(self._saved_random, accelerator.device)\n",
-        "            pass\n",
-        ("tests/test_resume.py", "-k", "signal_saves or ten_kills"),
+        "src/pruneloop/checkpointer.py",
+        '            restore_random_state(saved.tensors(f"random-{rank}"), device)\n',
+        "",
+        ("tests/test_resume.py", "-k", "signal_saves or ten_kills or kill_in_every"),
     ),
     Mutant(
         "delete before write",
@@ -66,17 +65,24 @@ MUTANTS = (
         "gradient mask skipped after resume",
         "src/pruneloop/training.py",
         '        self.step = int(state["step"])\n',
-        '        self.step = int(state["step"])\n        self._masks = Masks({})\n',
+        '        self.step = int(state["step"])\n        self._hold = lambda: None\n',
         ("tests/test_training.py", "tests/test_resume.py", "-k", "state or signal_saves"),
     ),
     Mutant(
         "per-rank random masks",
-        "src/pruneloop/planning.py",
-        "            return RandomGlobal(seed * 1_000_003 + number)\n",
+        "src/pruneloop/plan.py",
+        "            criterion = Random(seed * 1_000_003 + number)\n",
         "            import os\n\n"
         '            rank = int(os.environ.get("RANK", "0"))\n'
-        "            return RandomGlobal(seed * 1_000_003 + number + rank)\n",
+        "            criterion = Random(seed * 1_000_003 + number + rank)\n",
         ("tests/test_processes.py",),
+    ),
+    Mutant(
+        "a budget that reads test",
+        "src/pruneloop/plan.py",
+        "        lost = float(getattr(dense, self.metric) - getattr(record, self.metric))\n",
+        "        lost = float(dense.test_accuracy - record.test_accuracy)\n",
+        ("tests/test_plan.py", "-k", "budget or undone"),
     ),
 )
 

@@ -35,7 +35,7 @@ def test_the_csv_has_the_same_columns(tmp_path: Path) -> None:
     with open(tmp_path / "rounds.csv", newline="") as file:
         header, dense, pruned = csv.reader(file)
     assert header == COLUMNS
-    assert dense == "0 0.2 1000 0 0.0 0.0  0.9 0.89 0.3 0.88 0.87 0.25 12 1.5".split(" ")
+    assert dense == "0 0.2 1000 0 0.0 0.0  0.9 0.89 0.3 0.88 0.87 0.25 12 1.5 True".split(" ")
     assert dict(zip(header, pruned, strict=True))["shock_accuracy"] == "0.75"
 
 

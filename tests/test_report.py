@@ -44,11 +44,17 @@ def test_the_columns_end_where_their_titles_end() -> None:
 
 
 def test_the_plan_has_every_rounds_zeros() -> None:
-    assert plan_table([0, 20_000, 36_000], 100_000).splitlines() == [
+    even = [(0, 0), (20_000, 20_000), (36_000, 36_000)]
+    assert plan_table(even, 100_000).splitlines() == [
         "round  sparsity  zeros expected",
         "    0     0.00%               0",
         "    1    20.00%          20,000",
         "    2    36.00%          36,000",
+    ]
+    assert plan_table([(500, 500), (600, 700)], 1000).splitlines() == [
+        "round  sparsity  zeros at most",
+        "    0    50.00%             500  (at least 500)",
+        "    1    70.00%             700  (at least 600)",
     ]
 
 

@@ -178,7 +178,7 @@ def test_masks_that_are_not_the_planned_ones_are_exit_6(tmp_path: Path) -> None:
     seal_folder(newest)
     life = start(tmp_path)
     assert life.wait() == 6, life.errors
-    assert "not what 2 planned rounds leave" in life.errors
+    assert "its masks are not what its rounds have left" in life.errors
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"identity": {}, "at": 3}'])

@@ -19,16 +19,14 @@ def explain(error: BaseException) -> PruneloopError | Preempted | None:
     """Turn an exception into one of ours, with a message of one line; None for a bug."""
     if isinstance(error, (PruneloopError, Preempted)):
         return error
-    if isinstance(error, OSError):
-        return EnvironmentFault.of(error)
     source = type(error).__module__.partition(".")[0]
-    if source.startswith("submitit"):
-        return EnvironmentFault(f"a job of the sweep ended without a result ({reason(error)})")
-    if source in ("hydra", "omegaconf"):
+    if source in ("hydra", "omegaconf"):  # some of Hydra's are OSErrors too
         from pruneloop.command.composition import explain_composition
 
         return explain_composition(error)
-    return None
+    if source.startswith("submitit"):
+        return EnvironmentFault(f"a job of the sweep ended without a result ({reason(error)})")
+    return EnvironmentFault.of(error) if isinstance(error, OSError) else None
 
 
 class Errors:
