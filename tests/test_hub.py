@@ -70,6 +70,7 @@ def hub(socket_enabled) -> Iterator[Hub]:
         server.shutdown()
 
 
+@pytest.mark.more
 def test_the_checkpoint_is_uploaded_with_its_card(command: Command, tmp_path: Path, hub) -> None:
     run = (*SMALL, "rounds=1", "hydra.run.dir=run", "push_to_hub=you/sparse")
     online = {"HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "home")}

@@ -16,6 +16,7 @@ from pruneloop.pruning import GlobalL1, Masks, drops_by_amount, prunable_weights
 pytestmark = needs_shared
 
 
+@pytest.mark.more
 def test_nsmc_has_all_its_rows() -> None:
     corpus = sources.load(composed("data=nsmc", f"data.path={SHARED / 'data/nsmc'}").data)
     assert corpus.test is not None
@@ -41,7 +42,7 @@ def test_ynat_reads_its_seven_topics(tmp_path: Path) -> None:
     assert len(set(corpus.train.labels)) == 7
 
 
-@pytest.mark.parametrize("scope", ["qkv", "encoder"])
+@pytest.mark.parametrize("scope", ["qkv", pytest.param("encoder", marks=pytest.mark.more)])
 def test_five_rounds_of_a_fifth_on_kobert(scope: str) -> None:
     """Random weights of KoBERT's shape: the golden zero counts, by the real engine."""
     golden = json.loads((SHARED / "golden/seed.json").read_text())

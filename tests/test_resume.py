@@ -150,7 +150,11 @@ def test_minutes_save_within_a_round(uninterrupted, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [("prune=random",), ("prune=layer_l1", "prune.scope=[qkv,embeddings]")]
+    "method",
+    [
+        ("prune=random",),
+        pytest.param(("prune=layer_l1", "prune.scope=[qkv,embeddings]"), marks=pytest.mark.more),
+    ],
 )
 def test_every_method_goes_on_bit_for_bit(tmp_path: Path, method: tuple[str, ...]) -> None:
     """What a method depends on, such as the order of the matrices, comes back too."""
@@ -194,16 +198,19 @@ def test_a_state_of_another_version_is_exit_4(done: Path, tmp_path: Path, conten
     assert len(life.errors.splitlines()) == 1
 
 
-def test_damage_to_any_file_of_a_run_goes_back_one_state(uninterrupted, tmp_path: Path) -> None:
-    life = start(tmp_path)
-    wait_until(lambda: len(states(tmp_path)) > 1, life.over)
-    life.signal(signal.SIGKILL)
-    life.wait()
+@pytest.mark.parametrize("some", [True, pytest.param(False, marks=pytest.mark.more)])
+def test_damage_to_any_file_of_a_run_goes_back_one_state(
+    uninterrupted, tmp_path: Path, some: bool
+) -> None:
+    """Of the weights and the masks, which are all that is tried at first; then of any file."""
+    life = start(tmp_path, before=functools.partial(die_at, BACKWARD, 25))
+    assert life.wait() == -signal.SIGKILL, life.errors
+    assert len(states(tmp_path)) > 1
     shutil.copytree(tmp_path / "run", tmp_path / "before")
     newest = states(tmp_path)[-1]
     names = [path.name for path in (tmp_path / "run/state" / newest).iterdir()]
     assert {"model.safetensors", "masks.safetensors", "random-0.safetensors"} < set(names)
-    for name in names:
+    for name in ["model.safetensors", "masks.safetensors"] if some else names:
         shutil.rmtree(tmp_path / "run")
         shutil.copytree(tmp_path / "before", tmp_path / "run")
         (tmp_path / "run/state" / newest / name).write_bytes(b"")
@@ -273,24 +280,30 @@ def test_ctrl_c_is_130_and_goes_on(uninterrupted, tmp_path: Path) -> None:
 
 
 WINDOWS = [
-    (("os", "rename"), 4),  # a state gets its name, or an old one loses its
     (("os", "fsync"), 9),  # in the middle of a state's files
+    (ZEROING, 2),  # between mask and weights
+    (BACKWARD, 14),  # between the two halves of a step
+    (EXPORT_RENAME, 1),
+]
+MORE_WINDOWS = [
+    (("os", "rename"), 4),  # a state gets its name, or an old one loses its
     (("os", "replace"), 5),  # a record gets its name
     (("shutil", "rmtree"), 6),
     (STATE_FILE, 5),
     (FOLDER_FLUSH, 6),
-    (ZEROING, 2),  # between mask and weights
     (EVALUATION, 4),
-    (BACKWARD, 14),  # between the two halves of a step
     (GATHER, 3),
     (EXPORT, 1),
     (EXPORT_CHECK, 1),
-    (EXPORT_RENAME, 1),
     (REPORT, 1),
 ]
 
 
-@pytest.mark.parametrize(("place", "count"), WINDOWS)
+@pytest.mark.parametrize(
+    ("place", "count"),
+    [*WINDOWS, *(pytest.param(*window, marks=pytest.mark.more) for window in MORE_WINDOWS)],
+    ids=lambda part: ".".join(part) if isinstance(part, tuple) else str(part),
+)
 def test_a_kill_in_every_window(uninterrupted, tmp_path: Path, place, count) -> None:
     life = start(tmp_path, before=functools.partial(die_at, place, count))
     assert life.wait() == -signal.SIGKILL, life.errors
@@ -336,6 +349,7 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
     assert "rows of " in life.errors and len(life.errors.splitlines()) == 1
 
 
+@pytest.mark.more
 def test_another_number_of_processes_is_refused(done: Path) -> None:
     line = [sys.executable, *TORCHRUN, str(ROOT / "train.py"), *RUN]
     result = subprocess.run(line, cwd=done, capture_output=True, text=True, timeout=120)
@@ -420,7 +434,14 @@ def moved(run: Path) -> Iterator[Callable[[], None]]:
     elsewhere.rename(run)
 
 
-@pytest.mark.parametrize("loss", [read_only, unmounted, moved])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        pytest.param(read_only, marks=pytest.mark.more),
+        pytest.param(unmounted, marks=pytest.mark.more),
+        moved,
+    ],
+)
 def test_a_folder_lost_in_the_run_is_exit_5(uninterrupted, tmp_path: Path, loss) -> None:
     with contextlib.ExitStack() as stack:
         try:
@@ -474,6 +495,7 @@ def test_a_full_gpu_is_exit_5_with_advice(tmp_path: Path) -> None:
     assert (status["state"], status["exit_code"]) == ("failed", 5)
 
 
+@pytest.mark.more
 def test_two_processes_stop_together(tmp_path: Path) -> None:
     """SIGTERM to one rank stops both at the same step, and torchrun's next try goes on."""
     line = [sys.executable, *TORCHRUN, str(ROOT / "train.py"), *RUN]
@@ -495,6 +517,7 @@ def test_two_processes_stop_together(tmp_path: Path) -> None:
     assert outcome(tmp_path) == outcome(reference)
 
 
+@pytest.mark.more
 def test_a_full_gpu_on_one_of_two_is_said(tmp_path: Path) -> None:
     line = [*line_on_rank_1(tmp_path, "fill_the_gpu(3)"), *RUN]
     result = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)

@@ -313,8 +313,14 @@ def test_a_search_has_two_objectives_where_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("preset", "first", "last"),
     [
-        ("sweep_amount", "prune.amount=0.1,seed=0", "prune.amount=0.4,seed=2"),
-        ("sweep_scope", "prune.scope=qkv,seed=0", "prune.scope=encoder,seed=2"),
+        pytest.param(
+            *("sweep_amount", "prune.amount=0.1,seed=0", "prune.amount=0.4,seed=2"),
+            marks=pytest.mark.more,
+        ),
+        pytest.param(
+            *("sweep_scope", "prune.scope=qkv,seed=0", "prune.scope=encoder,seed=2"),
+            marks=pytest.mark.more,
+        ),
         ("sweep_method", "prune=global_l1,seed=0", "prune=random,seed=2"),
     ],
 )
