@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant(
         "a budget that reads test",
         "src/pruneloop/plan.py",
-        "        lost = float(getattr(dense, self.metric) - getattr(record, self.metric))\n",
+        "        lost = float(getattr(dense, metric) - getattr(record, metric))\n",
         "        lost = float(dense.test_accuracy - record.test_accuracy)\n",
         ("tests/test_plan.py", "-k", "budget or undone"),
     ),

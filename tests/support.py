@@ -52,6 +52,8 @@ EXPORT_RENAME: Place = ("pruneloop.exports.checkpoint", "publish_folder")
 REPORT: Place = ("pruneloop.report.run", "write_report")
 STATE_FILE: Place = ("pruneloop.checkpoint", "save_file")
 FOLDER_FLUSH: Place = ("pruneloop.durable", "sync_folder")
+UNDO: Place = ("pruneloop.checkpointer.Checkpointer", "undo")
+ARCHIVE: Place = ("pruneloop.checkpoint.Archive", "write")
 ZEROING: Place = ("pruneloop.pruning.masks.Masks", "zero_weights")
 # Of the libraries, not ours: called once a batch, and once a step.
 BACKWARD: Place = ("accelerate.Accelerator", "backward")
@@ -95,6 +97,13 @@ LONG = (
     "checkpoint.every_steps=4",
 )
 """A run to be stopped on its way: 81 batches in round 0, 54 in each other; saved every 8."""
+
+BUDGET = (
+    *SMALL,
+    *("data.train_rows=600", "finetune.dense_epochs=25", "finetune.batch_size=8"),
+    *("finetune.learning_rate=1e-6", "prune.amount=0.6", "rounds=5", "budget.max_drop=0.02"),
+)
+"""A run that learns, and that loses more than its budget on the way."""
 
 SWEEP = (*SMALL, "rounds=1", "hydra.sweep.dir=sweep")
 

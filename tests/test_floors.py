@@ -13,7 +13,7 @@ FLOORS = [
     {"config", "pruning", "records"},
     {"data", "model", "training", "evaluation", "checkpoint", "tracking", "report"}
     | {"hub", "inspection", "machine"},
-    {"evidence", "exports", "plan", "run_state"},
+    {"evidence", "exports", "facts", "plan", "run_state"},
     {"engine", "recorder"},
     {"checkpointer"},
     {"loop"},

@@ -5,12 +5,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import SHORT, SMALL, SMALL_DATA, composed, experiment, read_facts, read_rounds, record
+from support import (
+    BUDGET,
+    SHORT,
+    SMALL,
+    SMALL_DATA,
+    composed,
+    experiment,
+    read_facts,
+    read_rounds,
+    record,
+)
 from torch import Tensor
 
 from pruneloop import pipeline
 from pruneloop.errors import ConfigError
-from pruneloop.plan import Budget, make_plan
+from pruneloop.plan import make_plan
 from pruneloop.pruning import Masks
 from pruneloop.records import RunFolder, last_kept
 
@@ -133,7 +143,7 @@ def test_a_finished_run_builds_nothing(
 def test_a_budget_allows_exactly_its_drop(lost: float, allowed: bool) -> None:
     dense, other = record(0, None), record(1, 0.5)
     other = other.__class__(**{**other.__dict__, "accuracy": dense.accuracy - lost})
-    assert Budget(0.01, "accuracy", 0.02).allows(dense, other) == allowed
+    assert plan("budget.max_drop=0.01").accepts(dense, other) == allowed
 
 
 def test_a_budget_halves_what_a_round_takes() -> None:
@@ -151,13 +161,9 @@ def test_an_amount_below_the_budgets_smallest_is_refused() -> None:
         plan("budget.max_drop=0.01", "prune.amount=0.01")
 
 
-BUDGET = ("finetune.dense_epochs=25", "finetune.batch_size=8", "data.train_rows=600")
-BUDGET += ("finetune.learning_rate=1e-6", "prune.amount=0.6", "rounds=5", "budget.max_drop=0.02")
-
-
 def test_a_round_that_loses_too_much_is_undone(tmp_path: Path) -> None:
     """Records of all tries; the checkpoint is the kept round's, and so are its zeros."""
-    experiment(composed(*SMALL, *BUDGET), tmp_path, [])
+    experiment(composed(*BUDGET), tmp_path, [])
     folder = RunFolder(tmp_path)
     rounds = folder.read_rounds()
     assert [r.round for r in rounds] == list(range(len(rounds)))

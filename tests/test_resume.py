@@ -18,7 +18,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 from support import (
+    ARCHIVE,
     BACKWARD,
+    BUDGET,
     EVALUATION,
     EXPORT,
     EXPORT_CHECK,
@@ -31,6 +33,7 @@ from support import (
     ROOT,
     STATE_FILE,
     TORCHRUN,
+    UNDO,
     ZEROING,
     Life,
     before_call,
@@ -527,3 +530,30 @@ def test_a_full_gpu_on_one_of_two_is_said(tmp_path: Path) -> None:
     assert "GLHF" not in result.stderr
     status = read_status(tmp_path / "run")
     assert "memory is full" in status["message"]
+
+
+@pytest.fixture(scope="module")
+def budgeted(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    folder = tmp_path_factory.mktemp("budgeted")
+    life = Life(folder, *BUDGET, "hydra.run.dir=run")
+    assert life.wait() == 0, life.errors
+    assert "false" in (folder / "run/rounds.jsonl").read_text(), "nothing was undone"
+    return outcome(folder)
+
+
+@pytest.mark.parametrize(
+    ("place", "count"),
+    [
+        pytest.param(UNDO, 1, marks=pytest.mark.more),  # before anything is undone
+        (("pruneloop.pruning.PrunedModel", "load"), 1),  # in the middle of it
+        pytest.param(ARCHIVE, 2, marks=pytest.mark.more),  # before a kept round is sealed
+        (("pruneloop.checkpoint.StateFolder", "publish"), 3),  # sealed or undone, not saved
+    ],
+)
+def test_a_budget_killed_anywhere_ends_the_same(budgeted, tmp_path: Path, place, count) -> None:
+    line = (*BUDGET, "hydra.run.dir=run")
+    life = Life(tmp_path, *line, before=functools.partial(die_at, place, count))
+    assert life.wait() == -signal.SIGKILL, life.errors
+    life = Life(tmp_path, *line)
+    assert life.wait() == 0, life.errors
+    assert outcome(tmp_path) == budgeted

@@ -19,12 +19,13 @@ from pruneloop.checkpoint import (
     restore_random_state,
     save_tensors,
 )
+from pruneloop.config import CheckpointConfig
 from pruneloop.durable import check_folder, saving
 from pruneloop.engine import Engine
 from pruneloop.errors import CheckpointError, InvariantError, Preempted
 from pruneloop.plan import Plan
 from pruneloop.pruning import PrunedModel
-from pruneloop.records import RunFolder
+from pruneloop.records import RunFolder, last_kept
 from pruneloop.run_state import RunState, Stage
 from pruneloop.training import FineTuning
 
@@ -43,14 +44,6 @@ class Live:
     tuning: FineTuning | None = None
 
 
-@dataclass(frozen=True)
-class Policy:
-    """How often a state is saved within a round: every so many steps (or never) and minutes."""
-
-    every_steps: int | None
-    every_minutes: float
-
-
 class Checkpointer:
     """Saves a run's live parts: after every round, by its policy, and when it is to stop."""
 
@@ -59,7 +52,7 @@ class Checkpointer:
         states: StateFolder,
         accelerator: Accelerator,
         identity: Mapping[str, Any],
-        policy: Policy,
+        policy: CheckpointConfig,
         stop_requested: Callable[[], bool],
     ) -> None:
         self._states = states
@@ -150,7 +143,7 @@ class Checkpointer:
         Raises:
             CheckpointError: the archive has lost them.
         """
-        entry = self._archive.read(_archived(live.state.kept.round))
+        entry = self._archive.read(_archived(last_kept(live.state.records).round))
         live.pruned.load(entry.tensors("model"), entry.tensors("masks"))
 
 

@@ -85,7 +85,7 @@ class Loop:
         record = state.record(pruned, validation, test, self.plan.accepts)
         if record.kept:
             state.predictions["pruned" if state.round else "dense"] = test.predictions
-            if self.plan.budget is not None:
+            if self.plan.budget.max_drop is not None:
                 self.checkpointer.archive(self.live)
         else:
             self.checkpointer.undo(self.live)

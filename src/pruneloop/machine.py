@@ -1,12 +1,9 @@
 """What a run needs of its machine: processes, a device, a precision; and what it refuses."""
 
 import atexit
-import os
-import platform
-import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
@@ -69,17 +66,6 @@ def processes(
 def _leave_process_group() -> None:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-def hardware(accelerator: Accelerator) -> str:
-    """Return what the run computes on, as people call it."""
-    if accelerator.device.type == "cuda":
-        return torch.cuda.get_device_name(accelerator.device)
-    cpu = platform.processor() or platform.machine()
-    with suppress(OSError):
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        cpu = found.group(1) if found else cpu
-    return f"{cpu}, {os.cpu_count()} cores"
 
 
 @contextmanager

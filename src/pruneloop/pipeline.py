@@ -3,29 +3,24 @@
 import logging
 import os
 import platform
-import shlex
 from collections.abc import Callable
 from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from pruneloop import __version__
 from pruneloop.checkpoint import StateFolder
 from pruneloop.checkpointer import (
     Checkpointer,
     Live,
-    Policy,
     find_saved,
     identity,
     is_finished,
     resume,
 )
-from pruneloop.config import Config, HubData, Normalization, PretrainedModel, Tracker, flat
+from pruneloop.config import Config, Normalization, PretrainedModel, Tracker, flat
 from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding
 from pruneloop.data.loading import Data, load_splits, tokenise_splits
 from pruneloop.data.splits import Splits
@@ -33,15 +28,16 @@ from pruneloop.engine import Engine, Split
 from pruneloop.evaluation import ClassificationScores
 from pruneloop.exports.checkpoint import export
 from pruneloop.exports.predictions import prediction_rows
+from pruneloop.facts import run_facts
 from pruneloop.hub import check_upload, push
 from pruneloop.loop import Loop
-from pruneloop.machine import check_machine, hardware, processes
+from pruneloop.machine import check_machine, processes
 from pruneloop.model.build import Classifier, build, check_name
 from pruneloop.model.tokenizers import add_nfc
 from pruneloop.plan import Plan, make_plan
 from pruneloop.pruning import Masks, PrunedModel, check_scope, prunable_weights
 from pruneloop.recorder import Recorder, status
-from pruneloop.records import DataFacts, RoundRecord, RunFacts, RunFolder, last_kept
+from pruneloop.records import RoundRecord, RunFacts, RunFolder, last_kept
 from pruneloop.report.card import model_card
 from pruneloop.report.table import plan_table
 from pruneloop.run_state import RunState
@@ -124,7 +120,7 @@ def _go_on(
     pruned = _pruned_model(config, classifier)
     plan = make_plan(config, pruned.masks)
     if main:
-        facts = _facts(config, overrides, split, data, pruned, plan, accelerator)
+        facts = run_facts(config, overrides, split, data, pruned, plan.zeros, accelerator)
         _announce(facts, plan, len(pruned.masks))
         folder.write_facts(facts)
     engine = _engine(config, data, classifier, pruned, accelerator, states.path / "scores")
@@ -134,8 +130,7 @@ def _go_on(
     else:
         log.info(f"going on in {folder.path} from round {saved.position['round']}")
         live = resume(saved, own, plan, engine)
-    policy = Policy(config.checkpoint.every_steps, config.checkpoint.every_minutes)
-    checkpointer = Checkpointer(states, accelerator, own, policy, stop_requested)
+    checkpointer = Checkpointer(states, accelerator, own, config.checkpoint, stop_requested)
     steps = live.state.steps + (live.tuning.step if live.tuning else 0)
     tracking = Tracking(accelerator, folder.path, flat(config), steps)
     try:
@@ -154,17 +149,16 @@ def _pruned_model(config: Config, classifier: Classifier) -> PrunedModel:
     """Return the model with the weights to prune, and masks of those that are pruned already."""
     prune = config.prune
     weights = prunable_weights(classifier.model, prune.scope, prune.include, prune.exclude)
-    zeros = Masks.from_zeros(weights)
-    if not zeros.zeros:
-        return PrunedModel(classifier.model, weights, zeros)
-    if classifier.pruned or prune.keep_zeros:
-        log.info(f"{zeros.zeros:,} prunable weights are zero already and stay so")
-        return PrunedModel(classifier.model, weights, zeros)
-    log.info(
-        f"{zeros.zeros:,} prunable weights are zero, and nothing says that they were pruned: "
-        "they train like the others (prune.keep_zeros=true keeps them zero)"
-    )
-    return PrunedModel(classifier.model, weights, Masks.dense(weights))
+    masks = Masks.from_zeros(weights)
+    if masks.zeros and (classifier.pruned or prune.keep_zeros):
+        log.info(f"{masks.zeros:,} prunable weights are zero already and stay so")
+    elif masks.zeros:
+        log.info(
+            f"{masks.zeros:,} prunable weights are zero, and nothing says that they were pruned: "
+            "they train like the others (prune.keep_zeros=true keeps them zero)"
+        )
+        masks = Masks.dense(weights)
+    return PrunedModel(classifier.model, weights, masks)
 
 
 def _engine(
@@ -229,63 +223,6 @@ def _announce(facts: RunFacts, plan: Plan, matrices: int) -> None:
         f"({facts.hardware}), {facts.precision}"
     )
     log.info(f"plan:\n{plan_table(plan.zeros, facts.prunable)}")
-
-
-def _facts(
-    config: Config,
-    overrides: list[str],
-    split: Splits,
-    data: Data,
-    pruned: PrunedModel,
-    plan: Plan,
-    accelerator: Accelerator,
-) -> RunFacts:
-    """Return what run.json records: what was run, on what data, where, and the plan."""
-    name = config.model.name if isinstance(config.model, PretrainedModel) else None
-    cuda = {"cuda": str(torch.version.cuda)} if accelerator.device.type == "cuda" else {}
-    libraries = ("torch", "transformers", "datasets", "accelerate", "evaluate")
-    return RunFacts(
-        command=_command(overrides, accelerator.num_processes),
-        overrides=overrides,
-        model=name or "tiny",
-        base_model=_on_hub(name),
-        data=DataFacts(
-            name=split.name,
-            hub_name=_on_hub(config.data.name if isinstance(config.data, HubData) else None),
-            labels=split.labels,
-            rows=split.counts,
-            truncated=data.truncated,
-            unknown_tokens=data.train.unknown,
-            max_length=data.max_length,
-            fingerprints=split.fingerprints,
-        ),
-        parameters=pruned.parameters,
-        prunable=pruned.masks.prunable,
-        planned_zeros=[most for _, most in plan.zeros],
-        planned_zeros_at_least=[fewest for fewest, _ in plan.zeros],
-        device=accelerator.device.type,
-        hardware=hardware(accelerator),
-        processes=accelerator.num_processes,
-        precision=config.finetune.precision.name,
-        config=flat(config),
-        versions={"pruneloop": __version__, "python": platform.python_version()}
-        | {library: version(library) for library in libraries}
-        | cuda,
-    )
-
-
-def _command(overrides: list[str], processes: int) -> str:
-    """Return what repeats the run, in a folder of its own."""
-    local = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    launcher = ["torchrun", "--nproc_per_node", local] if processes > 1 else ["python"]
-    if processes > int(local):
-        launcher[1:1] = ["--nnodes", str(processes // int(local))]
-    return shlex.join([*launcher, "train.py", *overrides])
-
-
-def _on_hub(name: str | None) -> str | None:
-    """Return a name of the hub; None for a folder here."""
-    return None if name is None or Path(name).expanduser().exists() else name
 
 
 def _say_where(folder: RunFolder, records: list[RoundRecord]) -> list[RoundRecord]:

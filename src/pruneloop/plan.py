@@ -31,20 +31,6 @@ from pruneloop.training import Recipe
 
 
 @dataclass(frozen=True)
-class Budget:
-    """How much of round 0's validation score may be lost, and when to stop trying."""
-
-    max_drop: float
-    metric: str
-    min_amount: float
-
-    def allows(self, dense: RoundRecord, record: RoundRecord) -> bool:
-        """Whether a round has lost no more than the budget."""
-        lost = float(getattr(dense, self.metric) - getattr(record, self.metric))
-        return lost <= self.max_drop + 1e-9  # 0.90 - 0.89 is 0.010000000000000009
-
-
-@dataclass(frozen=True)
 class Plan:
     """All that is decided before anything trains.
 
@@ -58,7 +44,7 @@ class Plan:
     amount: float | None
     planned: Drops
     zeros: Sequence[tuple[int, int]]
-    budget: Budget | None
+    budget: BudgetConfig
 
     @property
     def rounds(self) -> int:
@@ -79,14 +65,18 @@ class Plan:
         """Whether a run that stands before a round is done."""
         if number > self.rounds:
             return True
-        if self.budget is None or factor == 1 or number == 0:
+        if factor == 1:
             return False
         kept = sum(self.method(number).units(masks))
         return sum(self.drops(number, factor, masks)) < self.budget.min_amount * kept
 
     def accepts(self, dense: RoundRecord, record: RoundRecord) -> bool:
-        """Whether a round is kept, by the budget if there is one."""
-        return self.budget is None or self.budget.allows(dense, record)
+        """Whether a round has lost no more of round 0's validation score than may be lost."""
+        if self.budget.max_drop is None:
+            return True
+        metric = self.budget.metric.name
+        lost = float(getattr(dense, metric) - getattr(record, metric))
+        return lost <= self.budget.max_drop + 1e-9  # 0.90 - 0.89 is 0.010000000000000009
 
 
 def make_plan(config: Config, masks: Masks) -> Plan:
@@ -99,6 +89,12 @@ def make_plan(config: Config, masks: Masks) -> Plan:
     method = method_for(config.prune, config.seed, 1)
     planned = _planned(config.prune, config.rounds, method, masks)
     _check_room(config.prune, method, masks, planned)
+    amount, budget = config.prune.amount, config.budget
+    if budget.max_drop is not None and amount is not None and amount < budget.min_amount:
+        raise ConfigError(
+            f"prune.amount={amount}: is below budget.min_amount={budget.min_amount}, where a "
+            "run with a budget ends; lower that"
+        )
     so_far = [0] * len(method.units(masks))
     zeros = [method.zeros(masks, so_far)]
     for drops in planned:
@@ -110,19 +106,8 @@ def make_plan(config: Config, masks: Masks) -> Plan:
         amount=config.prune.amount,
         planned=planned,
         zeros=zeros,
-        budget=_budget(config.budget, config.prune.amount),
+        budget=config.budget,
     )
-
-
-def _budget(config: BudgetConfig, amount: float | None) -> Budget | None:
-    if config.max_drop is None:
-        return None
-    if amount is not None and amount < config.min_amount:
-        raise ConfigError(
-            f"prune.amount={amount}: is below budget.min_amount={config.min_amount}, where a "
-            "run with a budget ends; lower that"
-        )
-    return Budget(config.max_drop, config.metric.name, config.min_amount)
 
 
 def method_for(config: PruneConfig, seed: int, number: int) -> Method:

@@ -61,11 +61,6 @@ class RunState:
         self.draft.seconds += now - self._since
         self._since = now
 
-    @property
-    def kept(self) -> RoundRecord:
-        """The last round that was kept."""
-        return next(record for record in reversed(self.records) if record.kept)
-
     def record(
         self,
         pruned: PrunedModel,

@@ -1,0 +1,92 @@
+"""What run.json records: what was run, on what data, where, and the plan."""
+
+import os
+import platform
+import re
+import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from pruneloop import __version__
+from pruneloop.config import Config, HubData, PretrainedModel, flat
+from pruneloop.data.loading import Data
+from pruneloop.data.splits import Splits
+from pruneloop.pruning import PrunedModel
+from pruneloop.records import DataFacts, RunFacts
+
+
+def run_facts(
+    config: Config,
+    overrides: list[str],
+    split: Splits,
+    data: Data,
+    pruned: PrunedModel,
+    zeros: Sequence[tuple[int, int]],
+    accelerator: Accelerator,
+) -> RunFacts:
+    """Put a run's facts together; `zeros` are the planned ones, at least and at most."""
+    name = config.model.name if isinstance(config.model, PretrainedModel) else None
+    hub_data = config.data.name if isinstance(config.data, HubData) else None
+    return RunFacts(
+        command=_command(overrides, accelerator.num_processes),
+        overrides=overrides,
+        model=name or "tiny",
+        base_model=_on_hub(name),
+        data=DataFacts(
+            name=split.name,
+            hub_name=_on_hub(hub_data),
+            labels=split.labels,
+            rows=split.counts,
+            truncated=data.truncated,
+            unknown_tokens=data.train.unknown,
+            max_length=data.max_length,
+            fingerprints=split.fingerprints,
+        ),
+        parameters=pruned.parameters,
+        prunable=pruned.masks.prunable,
+        planned_zeros=[most for _, most in zeros],
+        planned_zeros_at_least=[fewest for fewest, _ in zeros],
+        device=accelerator.device.type,
+        hardware=_hardware(accelerator),
+        processes=accelerator.num_processes,
+        precision=config.finetune.precision.name,
+        config=flat(config),
+        versions=_versions(accelerator),
+    )
+
+
+def _versions(accelerator: Accelerator) -> dict[str, str]:
+    libraries = ("torch", "transformers", "datasets", "accelerate", "evaluate")
+    found = {"pruneloop": __version__, "python": platform.python_version()}
+    found |= {library: version(library) for library in libraries}
+    return found | ({"cuda": str(torch.version.cuda)} if accelerator.device.type == "cuda" else {})
+
+
+def _command(overrides: list[str], processes: int) -> str:
+    """Return what repeats the run, in a folder of its own."""
+    local = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    launcher = ["torchrun", "--nproc_per_node", local] if processes > 1 else ["python"]
+    if processes > int(local):
+        launcher[1:1] = ["--nnodes", str(processes // int(local))]
+    return shlex.join([*launcher, "train.py", *overrides])
+
+
+def _on_hub(name: str | None) -> str | None:
+    """Return a name of the hub; None for a folder here."""
+    return None if name is None or Path(name).expanduser().exists() else name
+
+
+def _hardware(accelerator: Accelerator) -> str:
+    """Return what the run computes on, as people call it."""
+    if accelerator.device.type == "cuda":
+        return torch.cuda.get_device_name(accelerator.device)
+    cpu = platform.processor() or platform.machine()
+    with suppress(OSError):
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        cpu = found.group(1) if found else cpu
+    return f"{cpu}, {os.cpu_count()} cores"
