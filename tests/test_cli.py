@@ -199,3 +199,19 @@ def test_the_wheel_carries_conf_and_runs(tmp_path: Path):
         check=True,
     )
     assert "rounds: 5" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["report"], 2, "pruneloop report: the following arguments are required: folder"),
+        (["inspect", "a", "b"], 2, "unrecognized arguments: b; see pruneloop inspect --help"),
+        (["inspect", "nothing"], 3, "nothing: holds neither model.safetensors"),
+        (["report", "nothing"], 3, "nothing: holds no run"),
+        (["reprot", "run"], 2, "reprot: no such command, and no KEY=VALUE"),
+    ],
+)
+def test_verbs_fail_in_one_line_like_runs(
+    tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    assert words in lived_line(tmp_path, code, *arguments)

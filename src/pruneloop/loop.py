@@ -1,6 +1,5 @@
 """The experiment: prune, measure the shock, fine-tune, measure; round after round."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from pruneloop.checkpointer import Checkpointer, Live
@@ -98,15 +97,13 @@ class Loop:
     def measure(self, split: str) -> Scores:
         """Score the model on a split under a progress bar."""
         with self.recorder.bar(self.live.state, split, self.engine.count(split)) as bar:
-            return self.engine.measure(split, self._counting(bar.update))
+
+            def look() -> None:
+                bar.update()
+                self.look()
+
+            return self.engine.measure(split, look)
 
     def look(self) -> None:
         """Save if it is time, and stop if a signal asked for it."""
         self.checkpointer.look(self.live)
-
-    def _counting(self, count: Callable[[], object]) -> Callable[[], None]:
-        def look() -> None:
-            count()
-            self.look()
-
-        return look

@@ -16,8 +16,10 @@ def refuse_code(arguments: Sequence[str]) -> None:
     """Let no override make Hydra call something, or leave the run or sweep folder.
 
     Raises:
-        ConfigError: one would.
+        ConfigError: one would, or an argument is none.
     """
+    if arguments and re.fullmatch(r"\w+", arguments[0]):
+        raise ConfigError(f"{arguments[0]}: no such command, and no KEY=VALUE")
     for argument in arguments:
         key = argument.lstrip("+~").partition("=")[0]
         override = "=" in argument or argument.startswith("~")

@@ -3,17 +3,22 @@
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
+from pruneloop.errors import ConfigError
 from pruneloop.records import RunFolder
 
 
-def _parser(verb: str, about: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"pruneloop {verb}", description=about)
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, as everywhere."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}; see {self.prog} --help")
 
 
 def report(arguments: Sequence[str]) -> None:
     """Make the page of a run, or of a sweep, again, and say where it is."""
-    parser = _parser("report", str(report.__doc__))
+    parser = _Parser("pruneloop report", description=report.__doc__)
     parser.add_argument("folder", type=Path, help="the folder of a run, or of a sweep")
     folder = RunFolder(parser.parse_args(arguments).folder)
     from pruneloop.report.points import read_sweep
@@ -29,7 +34,7 @@ def report(arguments: Sequence[str]) -> None:
 
 def inspect(arguments: Sequence[str]) -> None:
     """Count the zeros of any transformers checkpoint, permanent or with torch's masks."""
-    parser = _parser("inspect", str(inspect.__doc__))
+    parser = _Parser("pruneloop inspect", description=inspect.__doc__)
     parser.add_argument("checkpoint", type=Path, help="a folder, or a .safetensors or .bin file")
     checkpoint = parser.parse_args(arguments).checkpoint
     from pruneloop.inspection import table, zeros_of
