@@ -34,6 +34,7 @@ FILES = {
     "data": ["data/sample.yaml", "data/files.yaml", "data/hub.yaml"],
     "model": ["model/tiny.yaml", "model/pretrained.yaml"],
     "finetune": ["finetune/bert.yaml"],
+    "rewind": ["rewind/learning_rate.yaml"],
     "prune": ["prune/global_l1.yaml", "prune/structured_ln.yaml"],
 }
 

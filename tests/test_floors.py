@@ -14,7 +14,7 @@ FLOORS = [
     {"data", "model", "training", "evaluation", "checkpoint", "tracking", "report"}
     | {"hub", "inspection", "machine"},
     {"evidence", "exports", "facts", "plan", "run_state"},
-    {"engine", "recorder"},
+    {"engine", "identity", "recorder"},
     {"checkpointer"},
     {"loop"},
     {"pipeline"},

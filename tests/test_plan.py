@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from support import (
     BUDGET,
     SHORT,
@@ -19,10 +20,12 @@ from support import (
 from torch import Tensor
 
 from pruneloop import pipeline
+from pruneloop.engine import Engine
 from pruneloop.errors import ConfigError
 from pruneloop.plan import make_plan
 from pruneloop.pruning import Masks
 from pruneloop.records import RunFolder, last_kept
+from pruneloop.training import FineTuning, Recipe
 
 WEIGHTS = {"a": torch.ones(20, 10), "b": torch.ones(10, 10)}
 
@@ -189,3 +192,37 @@ def exported_zeros(folder: Path) -> int:
     model = AutoModelForSequenceClassification.from_pretrained(folder / "checkpoint")
     weights: dict[str, Tensor] = prunable_weights(model)
     return Masks.from_zeros(weights).zeros
+
+
+# -- rewinding ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epoch", [0, 0.5, 1])
+def test_kept_weights_go_back_to_the_early_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: float
+) -> None:
+    """At the first step of rounds 1 and 2: bit for bit, biases and head too, zeros aside."""
+    starts: list[dict[str, Tensor]] = []
+    real = Engine.fine_tuning
+
+    def fine_tuning(self: Engine, number: int, recipe: Recipe) -> FineTuning:
+        starts.append({name: t.clone() for name, t in self.pruned.tensors().items()})
+        starts[-1] |= {f"mask {name}": mask for name, mask in self.pruned.masks.items()}
+        return real(self, number, recipe)
+
+    monkeypatch.setattr(Engine, "fine_tuning", fine_tuning)
+    learning = ("finetune.dense_learning_rate=1e-2", "finetune.dense_epochs=2")
+    experiment(composed(*SMALL, *learning, "rewind=weights", f"rewind.epoch={epoch}"), tmp_path, [])
+    early = load_file(tmp_path / "state/archive/early/model.safetensors")
+    dense, *rounds = starts
+    assert all(torch.equal(early[name], dense[name]) for name in early) == (epoch == 0)
+    assert len(rounds) == 2
+    for start in rounds:
+        for name, value in early.items():
+            kept = start.get(f"mask {name}", torch.ones_like(value, dtype=torch.bool))
+            assert torch.equal(start[name], value * kept)
+
+
+def test_rewinding_to_behind_the_end_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"rewind\.epoch=3\.0: is behind the end"):
+        composed("rewind=weights", "rewind.epoch=3", "finetune.dense_epochs=2")

@@ -156,6 +156,8 @@ def test_minutes_save_within_a_round(uninterrupted, tmp_path: Path) -> None:
     "method",
     [
         ("prune=random",),
+        ("rewind=weights", "rewind.epoch=0.7"),
+        pytest.param(("prune=taylor", "prune.evidence_batches=3"), marks=pytest.mark.more),
         pytest.param(("prune=layer_l1", "prune.scope=[qkv,embeddings]"), marks=pytest.mark.more),
     ],
 )

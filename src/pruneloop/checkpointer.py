@@ -1,6 +1,5 @@
 """When a run is saved, and how it goes on."""
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,31 +7,25 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 
 from pruneloop.checkpoint import (
     Archive,
     SavedState,
     StateFolder,
-    differences,
     random_state,
     restore_random_state,
     save_tensors,
 )
 from pruneloop.config import CheckpointConfig
-from pruneloop.durable import check_folder, saving
+from pruneloop.durable import saving
 from pruneloop.engine import Engine
 from pruneloop.errors import CheckpointError, InvariantError, Preempted
+from pruneloop.identity import foreign
 from pruneloop.plan import Plan
 from pruneloop.pruning import PrunedModel
-from pruneloop.records import RunFolder, last_kept
+from pruneloop.records import last_kept
 from pruneloop.run_state import RunState, Stage
 from pruneloop.training import FineTuning
-
-log = logging.getLogger(__name__)
-
-# Settings that change nothing of what a run computes.
-_FREE = ("checkpoint.", "tracker", "push_to_hub", "data.title")
 
 
 @dataclass
@@ -130,12 +123,29 @@ class Checkpointer:
             accelerator.wait_for_everyone()
         self._last_save = time.monotonic()
 
-    def archive(self, live: Live) -> None:
+    def archive_kept(self, live: Live) -> None:
         """Seal the weights of the round that has just been kept, for a later one to go back to."""
+        self._write(live, _archived(live.state.round))
+
+    def archive_early(self, live: Live) -> None:
+        """Seal the weights that rewinding goes back to."""
+        self._write(live, _EARLY)
+
+    def _write(self, live: Live, name: str) -> None:
         if self._accelerator.is_main_process:
             weights = {"model": live.pruned.tensors(), "masks": dict(live.pruned.masks)}
-            self._archive.write(_archived(live.state.round), weights)
+            self._archive.write(name, weights)
         self._accelerator.wait_for_everyone()
+
+    def rewind(self, live: Live) -> None:
+        """Set every parameter back to the early weights; what is pruned stays 0.
+
+        Raises:
+            CheckpointError: the archive has lost them.
+        """
+        pruned = live.pruned
+        pruned.load(self._archive.read(_EARLY).tensors("model"), pruned.masks)
+        pruned.masks.zero_weights(pruned.weights)
 
     def undo(self, live: Live) -> None:
         """Put the weights of the kept round back.
@@ -147,6 +157,9 @@ class Checkpointer:
         live.pruned.load(entry.tensors("model"), entry.tensors("masks"))
 
 
+_EARLY = "early"
+
+
 def _archived(number: int) -> str:
     """Return what a round's weights are called in the archive."""
     return f"kept-{number}" if number else "dense"
@@ -155,7 +168,7 @@ def _archived(number: int) -> str:
 def _needed(state: RunState) -> set[str]:
     """Return the archive's entries that this state, or the one before it, can still ask for."""
     kept = [record.round for record in state.records if record.kept]
-    return {"dense", *map(_archived, kept[-2:])}
+    return {"dense", _EARLY, *map(_archived, kept[-2:])}
 
 
 # -- going on ------------------------------------------------------------------------------
@@ -187,87 +200,9 @@ def resume(saved: SavedState, own: Mapping[str, Any], plan: Plan, engine: Engine
             live.tuning.load_state(saved.tensors("training"))
             restore_random_state(saved.tensors(f"random-{rank}"), device)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise _foreign(saved, f" ({type(error).__name__}: {error})") from error
+        raise foreign(saved, f" ({type(error).__name__}: {error})") from error
     if plan.method(1).units(pruned.masks) != state.left:
         raise InvariantError(f"{saved.folder}: its masks are not what its rounds have left")
     if state.stage is Stage.DONE and not plan.enough(state.round, state.factor, pruned.masks):
         state.stage = Stage.PRUNE  # more rounds are wanted now
     return live
-
-
-def _foreign(saved: SavedState, why: str = "") -> CheckpointError:
-    return CheckpointError(
-        f"{saved.folder}: is not what this version of pruneloop writes{why}; use another "
-        "hydra.run.dir"
-    )
-
-
-def identity(
-    settings: Mapping[str, Any], accelerator: Accelerator, rows: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return all that must be equal for a run to go on bit for bit.
-
-    Args:
-        settings: the configuration by dotted keys.
-        rows: a hash of the rows of each split.
-    """
-    bound = {key: value for key, value in settings.items() if not key.startswith(_FREE)}
-    where = {"device": accelerator.device.type, "processes": accelerator.num_processes}
-    return bound | {f"rows of {name}": value for name, value in rows.items()} | where
-
-
-def find_saved(
-    folder: RunFolder, states: StateFolder, identity: Mapping[str, Any]
-) -> SavedState | None:
-    """Return the state to go on from, if the folder has one of this very run.
-
-    Raises:
-        CheckpointError: it has one of another run, a damaged one, or records without one;
-            or the processes see different ones.
-    """
-    saved = states.load()
-    if len(set(gather_object([saved.folder.name if saved else "none"]))) > 1:
-        raise CheckpointError(
-            f"{folder.path}: the processes read different saved states; the folder must be "
-            "one that all machines share"
-        )
-    if saved is None:
-        if folder.rounds_jsonl.exists():
-            raise CheckpointError(
-                f"{folder.path}: has records of a run but no saved state to go on from; use "
-                "another hydra.run.dir"
-            )
-        return None
-
-    def may_change(key: str, was: Any, now: Any) -> bool:
-        # More rounds at a fixed amount leave the earlier ones as they were.
-        return key == "rounds" and now > was and identity["prune.target_sparsity"] is None
-
-    try:
-        # The tokens are compared where the run goes on: a finished one needs no tokenizer.
-        before = {k: v for k, v in saved.position["identity"].items() if k != "tokens"}
-        changed = differences(before, identity, may_change)
-        int(saved.position["round"]), Stage(saved.position["stage"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _foreign(saved) from error
-    if changed:
-        raise CheckpointError(
-            f"{folder.path}: holds a run with other settings: {'; '.join(changed)}; repeat "
-            "its settings, or use another hydra.run.dir"
-        )
-    return saved
-
-
-def is_finished(saved: SavedState, folder: RunFolder, rounds: int) -> bool:
-    """Whether all is done, and the exported checkpoint is still there and whole."""
-    position = saved.position
-    over = position["round"] > rounds  # or its budget was used up before
-    over = over or position["round"] <= position["identity"]["rounds"]
-    if position["stage"] != Stage.DONE.value or not over or not folder.is_done():
-        return False
-    try:
-        check_folder(folder.checkpoint)
-    except CheckpointError as error:
-        log.warning(f"warning: {folder.checkpoint} is written anew ({error})")
-        return False
-    return True

@@ -201,6 +201,15 @@ class StructuredPruneConfig(PruneConfig):
 
 
 @dataclass(kw_only=True, slots=True)
+class RewindConfig(Checked):
+    """What a round starts from: the weights as they are, or as they were early in round 0."""
+
+    prefix: ClassVar[str] = "rewind."
+    weights: bool = MISSING
+    epoch: float = number(0, math.inf, "[)")
+
+
+@dataclass(kw_only=True, slots=True)
 class BudgetConfig(Checked):
     """How much of round 0's validation score a run may lose; `max_drop` null is no limit."""
 
@@ -236,6 +245,7 @@ class Config(Checked):
     model: ModelConfig = MISSING
     finetune: FinetuneConfig = MISSING
     prune: PruneConfig = MISSING
+    rewind: RewindConfig = MISSING
     budget: BudgetConfig = MISSING
     checkpoint: CheckpointConfig = MISSING
 
@@ -244,6 +254,9 @@ class Config(Checked):
         if self.finetune.precision == Precision.fp16 and self.device == Device.cpu:
             hint = "use bf16 or fp32 with device=cpu"
             raise refused("finetune.precision", "fp16", "needs a GPU", hint)
+        if self.rewind.weights and self.rewind.epoch > self.finetune.dense_epochs:
+            epochs = f"finetune.dense_epochs={self.finetune.dense_epochs}"
+            raise refused("rewind.epoch", self.rewind.epoch, f"is behind the end of {epochs}")
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -285,6 +298,7 @@ _GROUPS: dict[str, tuple[type[Checked], ...]] = {
     "model": (TinyModel, PretrainedModel),
     "finetune": (FinetuneConfig,),
     "prune": (PruneConfig, StructuredPruneConfig),
+    "rewind": (RewindConfig,),
 }
 
 

@@ -60,6 +60,8 @@ class Loop:
         drops = self.plan.drops(state.round, state.factor, pruned.masks)
         pruned.prune(method, drops, evidence)
         self.engine.check_equal(pruned.masks)
+        if self.plan.rewind.weights:
+            self.checkpointer.rewind(self.live)
         state.draft.amount = sum(drops) / max(sum(state.left), 1)
         state.left = [units - k for units, k in zip(state.left, drops, strict=True)]
 
@@ -69,9 +71,13 @@ class Loop:
         if live.tuning is None:
             live.tuning = self.engine.fine_tuning(state.round, self.plan.recipe(state.round))
         tuning = live.tuning
+        if self.plan.is_early(state.round, tuning.step, tuning.steps):
+            self.checkpointer.archive_early(live)
         with self.recorder.bar(state, "training", tuning.steps, tuning.step) as bar:
             for progress in tuning:
                 self.recorder.step(state, progress, bar)
+                if self.plan.is_early(state.round, progress.step, progress.steps):
+                    self.checkpointer.archive_early(live)
                 self.checkpointer.after_step(progress.step, live)
         state.draft.train_loss, state.draft.steps = tuning.mean_loss, tuning.steps
         live.tuning = None
@@ -85,7 +91,7 @@ class Loop:
         if record.kept:
             state.predictions["pruned" if state.round else "dense"] = test.predictions
             if self.plan.budget.max_drop is not None:
-                self.checkpointer.archive(self.live)
+                self.checkpointer.archive_kept(self.live)
         else:
             self.checkpointer.undo(self.live)
             state.left = self.plan.method(1).units(pruned.masks)

@@ -12,14 +12,7 @@ from accelerate.utils import broadcast_object_list
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pruneloop.checkpoint import StateFolder
-from pruneloop.checkpointer import (
-    Checkpointer,
-    Live,
-    find_saved,
-    identity,
-    is_finished,
-    resume,
-)
+from pruneloop.checkpointer import Checkpointer, Live, resume
 from pruneloop.config import Config, Normalization, PretrainedModel, Tracker, flat
 from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding
 from pruneloop.data.loading import Data, load_splits, tokenise_splits
@@ -30,6 +23,7 @@ from pruneloop.exports.checkpoint import export
 from pruneloop.exports.predictions import prediction_rows
 from pruneloop.facts import run_facts
 from pruneloop.hub import check_upload, push
+from pruneloop.identity import find_saved, identity, is_finished
 from pruneloop.loop import Loop
 from pruneloop.machine import check_machine, processes
 from pruneloop.model.build import Classifier, build, check_name

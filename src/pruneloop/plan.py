@@ -10,6 +10,7 @@ from pruneloop.config import (
     FinetuneConfig,
     Group,
     PruneConfig,
+    RewindConfig,
     StructuredPruneConfig,
 )
 from pruneloop.errors import ConfigError
@@ -44,6 +45,7 @@ class Plan:
     amount: float | None
     planned: Drops
     zeros: Sequence[tuple[int, int]]
+    rewind: RewindConfig
     budget: BudgetConfig
 
     @property
@@ -69,6 +71,12 @@ class Plan:
             return False
         kept = sum(self.method(number).units(masks))
         return sum(self.drops(number, factor, masks)) < self.budget.min_amount * kept
+
+    def is_early(self, number: int, step: int, steps: int) -> bool:
+        """Whether rewinding goes back to the weights after this step of a round."""
+        if number > 0 or not self.rewind.weights:
+            return False
+        return step == round(self.rewind.epoch * steps / self.recipe(0).epochs)
 
     def accepts(self, dense: RoundRecord, record: RoundRecord) -> bool:
         """Whether a round has lost no more of round 0's validation score than may be lost."""
@@ -106,6 +114,7 @@ def make_plan(config: Config, masks: Masks) -> Plan:
         amount=config.prune.amount,
         planned=planned,
         zeros=zeros,
+        rewind=config.rewind,
         budget=config.budget,
     )
 
