@@ -17,12 +17,10 @@ from pruneloop.errors import ConfigError
 from pruneloop.pruning import (
     Groups,
     Lines,
-    Magnitude,
     Masks,
     Method,
-    Random,
     Single,
-    Taylor,
+    criteria,
     drops_by_amount,
     drops_to_target,
 )
@@ -121,14 +119,14 @@ def make_plan(config: Config, masks: Masks) -> Plan:
 
 def method_for(config: PruneConfig, seed: int, number: int) -> Method:
     """Return the pruning method of a round; only `random` depends on seed and round."""
-    criterion: Magnitude | Random | Taylor
+    criterion: criteria.Criterion
     match config.criterion:
         case Criterion.magnitude:
-            criterion = Magnitude()
+            criterion = criteria.Magnitude()
         case Criterion.random:
-            criterion = Random(seed * 1_000_003 + number)
+            criterion = criteria.Random(seed * 1_000_003 + number)
         case Criterion.taylor:
-            criterion = Taylor()
+            criterion = criteria.Taylor()
     units: Lines | Single = Single()
     if isinstance(config, StructuredPruneConfig):
         units = Lines(config.n, config.dim)
