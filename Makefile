@@ -27,8 +27,8 @@ $(VENV)/all-ready: $(VENV)/test-ready pyproject.toml
 setup: $(VENV)/all-ready  ## Make .venv with everything in it.
 
 run: $(VENV)/run-ready  ## Run the main job on the built-in sample: make run ARGS="rounds=8"
-	@echo "make: running the main job"
-	@$(PYTHON) train.py $(ARGS)
+	@echo "make: running the main job, then the same with random weights"
+	@$(PYTHON) train.py control=true $(ARGS)
 
 test: $(VENV)/test-ready  ## Check format, lint, types and what counts most, in about 3 minutes.
 	@echo "make: checking format, lint and types"

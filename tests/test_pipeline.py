@@ -1,6 +1,7 @@
 """Whole runs in this process: records, exact zeros, reproducibility, the checkpoint."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,22 @@ def test_a_short_run_on_real_reviews(tmp_path: Path) -> None:
     assert (
         counts["train"] + counts["validation"] + counts["test"] + counts["empty"] == counts["read"]
     )
+
+
+def test_a_control_runs_the_same_plan_with_random_weights(finished: Path, tmp_path: Path) -> None:
+    """Beside a run that is done: the same zeros, other weights, and a line in its report."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    before = (folder / "rounds.jsonl").read_bytes()
+    experiment(composed(*SMALL, "control=true"), folder, [])
+    assert (folder / "rounds.jsonl").read_bytes() == before
+    own, control = read_rounds(folder), read_rounds(folder / "control")
+    assert [r["zeros"] for r in control] == [r["zeros"] for r in own]
+    assert control[0]["accuracy"] == own[0]["accuracy"]
+    assert read_facts(folder / "control")["config"]["prune.criterion"] == "random"
+    weights = [load_file(f / "checkpoint/model.safetensors") for f in (folder, folder / "control")]
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "weights drawn at random" in page
+    assert "round 2: 36.04% sparse, control" in page
+    assert "drawn at random" not in (finished / "report.html").read_text(encoding="utf-8")

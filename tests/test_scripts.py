@@ -7,6 +7,8 @@ import pytest
 import yaml
 from support import ROOT, script
 
+from pruneloop.config import known_keys
+
 
 @pytest.mark.parametrize("mutant", script("mutants").MUTANTS, ids=lambda mutant: mutant.name)
 def test_every_mutant_still_fits_the_code(mutant) -> None:
@@ -26,3 +28,24 @@ def test_the_kubernetes_job_starts_again_after_75_only() -> None:
     assert {again["containerName"], never["containerName"]} == {
         container["name"] for container in spec["template"]["spec"]["containers"]
     }
+
+
+def test_the_page_of_keys_is_what_its_script_writes() -> None:
+    """Every key stands there once, with a range where it has one, a value and a meaning."""
+    keys = script("write_configuration")
+    page = keys.PAGE.read_text(encoding="utf-8")
+    assert page == keys.page(), "run scripts/write_configuration.py"
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    assert all(len(row) >= 4 and row[3].strip(" |") for row in rows), "a key without a meaning"
+    named = [row[0].strip("| `") for row in rows]
+    assert len(named) == len(set(named))
+    groups = {"data", "model", "finetune", "prune", "rewind", "budget", "checkpoint"}
+    assert set(named) == known_keys() - groups
+    assert any(
+        row[:2]
+        == [
+            "| `prune.amount`",
+            "between 0 and 1, the fraction of the kept weights that a round removes, null",
+        ]
+        for row in rows
+    )

@@ -241,6 +241,7 @@ class Config(Checked):
     device: Device = MISSING
     tracker: Tracker = MISSING
     push_to_hub: str | None = MISSING
+    control: bool = MISSING
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
     finetune: FinetuneConfig = MISSING

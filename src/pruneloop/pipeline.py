@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -13,7 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pruneloop.checkpoint import StateFolder
 from pruneloop.checkpointer import Checkpointer, Live, resume
-from pruneloop.config import Config, Normalization, PretrainedModel, Tracker, flat
+from pruneloop.config import Config, Criterion, Normalization, PretrainedModel, Tracker, flat
 from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding
 from pruneloop.data.loading import Data, load_splits, tokenise_splits
 from pruneloop.data.splits import Splits
@@ -68,7 +69,35 @@ def run(config: Config, path: Path, overrides: list[str]) -> list[RoundRecord]:
         if main and config.push_to_hub is not None:
             message = f"{last_kept(records).sparsity:.2%} sparse"
             log.info(f"uploaded:   {push(folder.checkpoint, config.push_to_hub, message)}")
-        return records
+    if config.control:
+        _run_control(config, folder, overrides, records, main)
+    return records
+
+
+def _run_control(
+    config: Config, folder: RunFolder, overrides: list[str], records: list[RoundRecord], main: bool
+) -> None:
+    """Run the same plan with random weights, a run of its own within the run's folder."""
+    from pruneloop.report.run import write_report
+
+    log.info("control: the same plan with random weights ...")
+    prune = replace(config.prune, criterion=Criterion.random)
+    budget = replace(config.budget, max_drop=None)
+    control = replace(config, prune=prune, budget=budget, control=False)
+    control.tracker, control.push_to_hub = Tracker.none, None
+    logger, level = logging.getLogger(), logging.getLogger().level
+    logger.setLevel(logging.WARNING)  # its lines would be taken for the run's own
+    try:
+        chance = run(control, folder.control, overrides)[-1]
+    finally:
+        logger.setLevel(level)
+    if main:
+        write_report(folder)
+    kept = last_kept(records)
+    log.info(
+        f"control:    random weights, {chance.sparsity:.2%} of them: test accuracy "
+        f"{chance.test_accuracy:.4f} (this run {kept.test_accuracy:.4f} at {kept.sparsity:.2%})"
+    )
 
 
 def check_before_loading(config: Config) -> None:

@@ -123,6 +123,7 @@ class RunFolder:
         self.status = path / "STATUS.json"
         self.facts = path / "run.json"
         self.checkpoint = path / "checkpoint"
+        self.control = path / "control"
         self.report = path / "report.html"
         self.curve = path / "accuracy_vs_sparsity.png"
         self.heat_map = path / "sparsity_by_layer.png"

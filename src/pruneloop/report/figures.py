@@ -84,12 +84,19 @@ def to_svg(figure: Figure, tips: Tips) -> str:
 
 
 @styled
-def accuracy_curve(rounds: Sequence[RoundRecord]) -> tuple[Figure, Tips]:
-    """Draw accuracy against sparsity: validation, test, right after the prune, and dense."""
+def accuracy_curve(
+    rounds: Sequence[RoundRecord], control: Sequence[RoundRecord] = ()
+) -> tuple[Figure, Tips]:
+    """Draw accuracy against sparsity: validation, test, right after the prune, and dense.
+
+    Args:
+        control: rounds of the same plan with random weights, on validation.
+    """
     figure, axes = new_axes(6, 4, "sparsity of the prunable weights (%)", "accuracy")
     axes.axhline(rounds[0].accuracy, color="0.6", linewidth=1, linestyle="--", label="dense")
     shocks = [(r, r.shock_accuracy) for r in rounds if r.shock_accuracy is not None]
-    lines = [
+    lines: list[tuple[str, str, str, str, list[tuple[RoundRecord, float]]]] = [
+        ("control", "random weights", "o-", "0.6", [(r, r.accuracy) for r in control]),
         ("shock", "right after the prune (shock)", "x:", "tab:red", shocks),
         ("test", "test", "s-", "tab:green", [(r, r.test_accuracy) for r in rounds]),
         ("validation", "validation", "o-", "tab:blue", [(r, r.accuracy) for r in rounds]),
@@ -97,7 +104,7 @@ def accuracy_curve(rounds: Sequence[RoundRecord]) -> tuple[Figure, Tips]:
     tips = {}
     for gid, label, style, color, points in lines:
         if not points:
-            continue  # the dense round alone has no shock
+            continue  # the dense round alone has no shock, and most runs no control
         xs, ys = [100 * r.sparsity for r, _ in points], [y for _, y in points]
         axes.plot(xs, ys, style, color=color, label=label, markersize=5, gid=gid)
         tips[gid] = [f"round {r.round}: {r.sparsity:.2%} sparse, {gid} {y:.4f}" for r, y in points]

@@ -38,7 +38,8 @@ def _write_report(folder: RunFolder) -> None:
     layers, predictions = folder.read_layers(), folder.read_predictions()
     kept = last_kept(rounds)
     newest = [layer for layer in layers if layer.round == kept.round]
-    curve, tips = accuracy_curve(rounds)
+    control = RunFolder(folder.control).read_rounds()
+    curve, tips = accuracy_curve(rounds, control)
     save_png(curve, folder.curve)
     save_png(heat_map(newest), folder.heat_map)
     files = sorted(folder.checkpoint.glob("*")) if folder.checkpoint.is_dir() else []
@@ -46,6 +47,7 @@ def _write_report(folder: RunFolder) -> None:
         "run.html",
         facts=facts,
         rounds=rounds,
+        control=control,
         dense=rounds[0],
         last=kept,
         status=folder.read_status(),
