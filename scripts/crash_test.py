@@ -48,8 +48,9 @@ def live(folder: str, every: int) -> None:
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     sys.argv = ["train.py", *OVERRIDES, f"checkpoint.every_steps={every}"]
-    from pruneloop.command import main
     from tqdm import tqdm
+
+    from pruneloop.command import main
 
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a kill leaves behind
     main()
