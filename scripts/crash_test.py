@@ -63,13 +63,14 @@ def start(folder: Path, every: int = 4) -> multiprocessing.Process:
     return process
 
 
-def outcome(folder: Path) -> tuple[str, list[dict[str, object]]]:
-    """Return the final weights' hash and the records, times aside."""
-    weights = (folder / "run/checkpoint/model.safetensors").read_bytes()
+def outcome(folder: Path) -> tuple[dict[str, str], list[dict[str, object]]]:
+    """Return the hashes of all that the checkpoint holds, and the records, times aside."""
+    files = sorted((folder / "run/checkpoint").iterdir())
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     records = [json.loads(line) for line in (folder / "run/rounds.jsonl").read_text().splitlines()]
     for record in records:
         del record["seconds"]
-    return hashlib.sha256(weights).hexdigest(), records
+    return hashes, records
 
 
 def timed(folder: Path, every: int) -> float:

@@ -61,17 +61,18 @@ def finish(folder: Path, *overrides: str) -> None:
     assert life.wait() == 0, life.errors
 
 
-Outcome = tuple[str, list[dict], str]
+Outcome = tuple[dict[str, str], list[dict], str]
 
 
 def outcome(folder: Path) -> Outcome:
-    """Return the final weights' hash, the records, times aside, and the layers."""
-    weights = (folder / "run/checkpoint/model.safetensors").read_bytes()
+    """Return the hashes of all that the checkpoint holds, the records, times aside, and layers."""
+    files = sorted((folder / "run/checkpoint").iterdir())
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     records = read_rounds(folder / "run")
     for record in records:
         del record["seconds"]
     layers = (folder / "run/layers.csv").read_text()
-    return hashlib.sha256(weights).hexdigest(), records, layers
+    return hashes, records, layers
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,10 @@ def export(
     with saving(target.parent, sum(tensor.nbytes for tensor in model.state_dict().values())):
         fresh_folder(temporary)
         model.save_pretrained(temporary)
+        # What the last call asked for would be saved too, and the last call is another one
+        # where the tokens came out of the cache.
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
         tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(card, encoding="utf-8")
         _verify(model, tokenizer, masks, temporary, texts)
