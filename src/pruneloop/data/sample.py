@@ -1,100 +1,280 @@
-"""The built-in sample: synthetic Korean reviews whose label follows from word order.
+"""The built-in sample: synthetic Korean film reviews, for trying out the whole pipeline.
 
-It exists so that the whole pipeline can be tried without any download. It is no
-benchmark: its sentences come from a small grammar. The grammar makes composition
-decide the label, so that a bag of character n-grams cannot solve it. A polarity word
-is flipped by a marker far behind it ("... 훌륭하다고는 ... 말할 수 없다"), and in a
-concession ("... 좋지만 ...") only the clause after `-지만` counts.
+It is no benchmark: its sentences come from a grammar. Some are short judgements whose
+words tell the label ("최고의 영화", "돈 아깝다"). In the others composition decides, so that
+a bag of character n-grams cannot solve it: a negation, a quotation that a far word turns
+("재밌다고는 ... 못 하겠다"), a concession, an expectation, a comparison, an afterthought.
+Words follow Zipf's law, so that some are rare. As in real ratings some labels are wrong:
+`NOISE` of all rows, training and test rows alike, which no model can get right.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from pruneloop.data.korean import Kind, Word, subject, topic
+from pruneloop.data.sample_words import (
+    ASIDES,
+    ASPECTS,
+    BELITTLING,
+    DEGREES,
+    OPENERS,
+    PLAIN_DEGREES,
+    QUOTES,
+    RIVALS,
+    SAID,
+    Ranked,
+)
+from pruneloop.data.sample_verdicts import VERDICTS
 
 LABELS = ("negative", "positive")
+NOISE = 0.03
+"""The share of rows whose label is turned round."""
 
-_ASPECTS = (
-    "연기 줄거리 음악 영상 연출 대사 배우 결말 장면 편집 분위기 주인공 촬영 각본 감독 "
-    "초반부 후반부 설정 화면 목소리 주제 전개 조명 액션 반전"
-).split()
-
-# (negative stems, positive stems), indexed by the label.
-_STEMS = (
-    "지루하 엉성하 유치하 형편없 답답하 어색하 산만하 뻔하 실망스럽 허술하 평면적이 아쉽".split(),
-    "훌륭하 좋 뛰어나 재미있 감동적이 아름답 신선하 완벽하 탄탄하 매력적이 인상적이 새롭".split(),
+_REGISTERS: Ranked[Callable[[Word], str]] = Ranked(
+    [Word.plain, Word.polite, Word.noted, Word.exclaimed, Word.formal, Word.casual]
 )
-
-_DEGREES = ("", "정말 ", "꽤 ", "너무 ", "조금 ", "무척 ", "생각보다 ", "확실히 ")
-
-_ASIDES = (
-    "",
-    "솔직히 ",
-    "아무리 봐도 ",
-    "몇 번을 다시 봐도 ",
-    "끝까지 본 사람이라면 ",
-    "극장을 나오면서 ",
-    "친구에게 자신 있게 ",
-    "곰곰이 생각해 보면 ",
-)
-
-# A frame behind "...다고(는)": one ending keeps the polarity, the other one flips it.
-_FRAMES = (
-    ("말할 수 ", ("있다", "없다")),
-    ("말할 수 ", ("있어요", "없어요")),
-    ("하는 말에 ", ("동의한다", "동의하지 않는다")),
-    ("하는 평은 ", ("맞는 말이에요", "틀린 말이에요")),
-)
-
-_TAILS = ("", "", ".", "!", "..", " ㅋㅋ", " ㅠㅠ")
+_TAILS = Ranked(["", ".", "!", "..", " ㅋㅋ", " ㅠㅠ", "...", " ㅎㅎ", "~", ";;"])
+_GROUPS = ("p", "p", "p", "a", "a", "c", "c", "w", "w")
 
 
-def _has_final(word: str) -> bool:
-    return (ord(word[-1]) - 0xAC00) % 28 != 0
+class _Reviewer:
+    """Writes one review: its register stays the same over all of its clauses."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._register = _REGISTERS.draw(rng)
+        self._past = rng.random() < 0.35
+
+    def write(self, label: int) -> str:
+        """Return a review whose label is decided by its words."""
+        rng = self._rng
+        if rng.random() < 0.3:
+            text = self._short(label)
+        else:
+            forms = (
+                self._agreeing,
+                self._clause,
+                self._conceding,
+                self._expecting,
+                self._comparing,
+                self._afterthought,
+            )
+            text = rng.choices(forms, (4, 22, 20, 18, 22, 14))[0](label)
+            text = self._maybe(OPENERS, 0.2) + text
+        return text + _TAILS.draw(rng)
+
+    # -- words -------------------------------------------------------------------------
+
+    def _very(self, word: Word, share: float) -> str:
+        named = word.kind is Kind.NOUN and not word.stem.endswith("적")
+        return self._maybe(PLAIN_DEGREES if named else DEGREES, share)
+
+    def _maybe(self, words: Ranked[str], share: float) -> str:
+        return words.draw(self._rng) + " " if self._rng.random() < share else ""
+
+    def _end(self, word: Word) -> str:
+        return self._register(word.past() if self._past else word)
+
+    def _end_verdict(self, word: Word) -> str:
+        # Nobody writes 추천했다 of what they recommend.
+        return self._register(word) if word.kind is Kind.VERB else self._end(word)
+
+    def _one(self, *choices: str) -> str:
+        return self._rng.choice(choices)
+
+    def _about(self, besides: str = "") -> tuple[str, str]:
+        """Return a noun to speak about, and its group: none of `besides`."""
+        group = self._rng.choice([group for group in _GROUPS if group not in besides])
+        return ASPECTS[group].draw(self._rng), group
+
+    def _said(self, label: int, group: str) -> Word:
+        return SAID[label][group].draw(self._rng)
+
+    def _marked(self, noun: str) -> str:
+        return (topic if self._rng.random() < 0.5 else subject)(noun) + " "
+
+    # -- clauses: what a main clause may be --------------------------------------------
+
+    def _short(self, label: int) -> str:
+        """One short judgement, or two that agree."""
+        first = self._verdict(label)
+        if self._rng.random() < 0.65:
+            return first
+        return first + self._one(". ", " ", ", ", "! ", ".. ") + self._verdict(label)
+
+    def _verdict(self, label: int) -> str:
+        kind = self._rng.random()
+        if kind < 0.6:
+            return VERDICTS[label].draw(self._rng)(self._end_verdict, self._rng)
+        if kind < 0.75:
+            return self._of_film(label)
+        word = self._said(label, "w")
+        return self._very(word, 0.4) + self._end(word)
+
+    def _of_film(self, label: int) -> str:
+        """훌륭한 영화, 최악의 작품이네요."""
+        word = self._describing(label, "w")
+        noun = word.before_noun() + " " + self._one("영화", "작품", "드라마")
+        ends = self._rng.random() < 0.6
+        return self._very(word, 0.3) + (self._end(Word(noun, Kind.NOUN)) if ends else noun)
+
+    def _describing(self, label: int, group: str) -> Word:
+        """Return what may stand before a noun: 지루한, 최고의, but not 졸작인."""
+        while True:
+            word = self._said(label, group)
+            if word.kind is not Kind.NOUN or word.before_noun()[-1] == "의" or word.stem[-1] == "적":
+                return word
+
+    def _clause(self, label: int, besides: str = "") -> str:
+        forms = (self._plain, self._negated, self._quoted, self._lacking)
+        return self._rng.choices(forms, (26, 40, 24, 10))[0](label, besides)
+
+    def _plain(self, label: int, besides: str) -> str:
+        noun, group = self._about(besides)
+        word = self._said(label, group)
+        return self._marked(noun) + self._very(word, 0.5) + self._end(word)
+
+    def _negated(self, label: int, besides: str) -> str:
+        """연기가 전혀 지루하지 않아요; 하나도 안 지루함."""
+        noun, group = self._about(besides)
+        if self._rng.random() < 0.25:
+            short = SAID[1 - label]["안"].draw(self._rng)
+            return subject(self._one("영화", "내용", "스토리")) + " " + self._one(
+                "하나도 ", "별로 ", "전혀 ", ""
+            ) + "안 " + self._end(short)
+        word = self._said(1 - label, group)
+        while word.stem.endswith("없"):
+            word = self._said(1 - label, group)
+        denied = word.denied() + (self._one("", "", "는") if word.denial().stem == "않" else "")
+        return (
+            subject(noun)
+            + " "
+            + self._maybe(BELITTLING, 0.5)
+            + f"{denied} {self._end(word.denial())}"
+        )
+
+    def _quoted(self, label: int, besides: str) -> str:
+        """재밌다고는 솔직히 못 하겠다; 왜 지루하다고 하는지 알겠음."""
+        frame, form, keeping, turning = self._rng.choice(QUOTES)
+        turned = bool(turning) and (not keeping or self._rng.random() < 0.5)
+        noun, group = self._about(besides)
+        word = self._said(label ^ turned, group)
+        head = self._rng.choice(turning if turned else keeping)
+        quote = frame.replace("{}", getattr(word, form)())
+        aside = self._maybe(ASIDES, 0.6)
+        lead, _, rest = quote.rpartition("왜 ")
+        why = "왜 " if lead or quote.startswith("왜 ") else ""
+        middle = self._very(word, 0.3)
+        return f"{why}{subject(noun)} {middle}{rest} {aside}{self._register(head)}"
+
+    def _lacking(self, label: int, besides: str) -> str:
+        """재밌는 구석이 하나도 없다; 지루한 대목이 많아요."""
+        rng = self._rng
+        turned = rng.random() < 0.5
+        word = self._describing(label ^ turned, self._one("p", "w"))
+        noun = subject(self._one("구석", "부분", "장면", "대목"))
+        if turned:
+            head = self._one("하나도 ", "전혀 ", "끝까지 ", "") + self._end(Word("없"))
+        else:
+            head = self._one("꽤 ", "정말 ", "참 ", "너무 ") + self._end(Word("많"))
+        adnominal = word.stem + "인" if word.kind is Kind.NOUN else word.before_noun()
+        return f"{adnominal} {noun} {self._maybe(ASIDES, 0.3)}{head}"
+
+    # -- sentences of several clauses --------------------------------------------------
+
+    def _agreeing(self, label: int) -> str:
+        """연기도 좋고 음악도 훌륭해요."""
+        first, group = self._about("w")
+        second, other = self._about(group)
+        one, two = self._said(label, group), self._said(label, other)
+        return f"{first}도 {one.linked()} {second}도 {self._very(two, 0.3)}{self._end(two)}"
+
+    def _yielding(self, word: Word) -> str:
+        """The ending of the clause that does not count."""
+        if self._rng.random() < 0.4:
+            return word.granted() + self._one(" 한데", " 하지만", " 해도", " 했지만")
+        word = word.past() if self._past else word
+        return word.whereas() if self._rng.random() < 0.6 else word.but()
+
+    def _conceding(self, label: int) -> str:
+        """연기는 좋은데 스토리가 너무 뻔함."""
+        noun, group = self._about("w")
+        word = self._said(1 - label, group)
+        first = f"{topic(noun)} {self._very(word, 0.3)}{self._yielding(word)}"
+        return f"{first} {self._clause(label, group)}"
+
+    def _expecting(self, label: int) -> str:
+        """지루할 줄 알았는데 생각보다 재밌었어요; 재밌을 줄 알았는데 착각이었다."""
+        rng = self._rng
+        self._past = True
+        if rng.random() < 0.3:
+            hope = self._one("기대 안 했는데", "큰 기대 없이 봤는데", "별 기대 안 하고 봤는데")
+            fear = self._one("기대하고 봤는데", "기대가 컸는데", "잔뜩 기대했는데")
+            led = (hope if label else fear) if rng.random() < 0.6 else (fear if label else hope)
+            surprise = self._one("생각보다 ", "의외로 ", "예상외로 ", "")
+            noun, group = self._about()
+            middle = subject(noun) + " " if rng.random() < 0.6 else ""
+            word = self._said(label, group if middle else "w")
+            return f"{led} {middle}{surprise}{self._end(word)}"
+        if rng.random() < 0.5:
+            word = self._said(1 - label, "w")
+            middle = self._one("생각보다 ", "의외로 ", "예상외로 ", "보니까 ", "오히려 ")
+            return f"{self._feared(word)} {middle}{self._end(self._said(label, 'w'))}"
+        turned = rng.random() < 0.6
+        word = self._said(label ^ turned, "w")
+        if turned:
+            head = self._one("전혀 아니", "완전히 착각=", "그게 아니", "제 오해=", "큰 오산=")
+        else:
+            head = self._one("역시나=", "제 예상이 맞", "예상대로=", "생각한 그대로=")
+        ended = Word(head.rstrip("="), Kind.NOUN if head.endswith("=") else Kind.ADJECTIVE)
+        return f"{self._feared(word)} {self._maybe(ASIDES, 0.4)}{self._end(ended)}"
+
+    def _feared(self, word: Word) -> str:
+        return word.prospective() + self._one(
+            " 줄 알았는데", " 거라고 생각했는데", " 거라 예상했는데", " 줄로만 알았는데"
+        )
+
+    def _comparing(self, label: int) -> str:
+        """전작보다 지루하다; 전작이 훨씬 지루했다; 전작만큼 지루하지는 않다."""
+        rng = self._rng
+        rival, more = RIVALS.draw(rng), self._one("훨씬 ", "더 ", "")
+        form = rng.random()
+        if form < 0.3:
+            return f"{rival}보다 {more}{self._end(self._said(label, 'w'))}"
+        word = self._said(1 - label, "w")
+        if form < 0.5:
+            rather = "" if label else self._one("차라리 ", "")
+            return f"{rather}{subject(rival)} {more or '더 '}{self._end(word)}"
+        if form < 0.65:
+            return f"{rival}만큼 {word.denied()} {self._end(word.denial())}"
+        mine = self._one("이번 편", "이 영화", "이번 작품", "이 작품")
+        own = self._said(label, "w")
+        if form < 0.85:
+            return f"{topic(rival)} {self._yielding(word)} {topic(mine)} {self._end(own)}"
+        return f"{topic(mine)} {self._yielding(own)} {topic(rival)} {self._end(word)}"
+
+    def _afterthought(self, label: int) -> str:
+        """추천한다. 결말이 좀 아쉽긴 하지만; 처음엔 지루했는데 볼수록 재밌다."""
+        rng = self._rng
+        noun, group = self._about("w")
+        word, form = self._said(1 - label, group), rng.random()
+        if form < 0.4:
+            main = self._verdict(label) if rng.random() < 0.5 else self._clause(label, group)
+            tail = self._one("하지만", "해도", "했지만")
+            return f"{main}. {subject(noun)} {self._one('좀 ', '')}{word.granted()} {tail}"
+        if form < 0.7:
+            turn = self._one("그래도", "하지만", "근데", "그런데도")
+            return f"{subject(noun)} {self._end(word)}. {turn} {self._clause(label, group)}"
+        first = self._one("처음엔", "초반에는", "볼 때는", "처음 봤을 때는")
+        later = self._one("볼수록", "다시 보니", "갈수록", "지나고 보니")
+        other = self._said(1 - label, "w").past()
+        return f"{first} {other.whereas()} {later} {self._end(self._said(label, 'w'))}"
 
 
-def _topic(noun: str) -> str:
-    return noun + ("은" if _has_final(noun) else "는")
-
-
-def _subject(noun: str) -> str:
-    return noun + ("이" if _has_final(noun) else "가")
-
-
-def _polite(stem: str) -> str:
-    """The spoken ending -아요/-어요 of one of the stems above."""
-    if stem.endswith("하"):
-        return stem[:-1] + "해요"
-    if stem.endswith("적이"):
-        return stem + "에요"
-    if stem[-1] in "럽답쉽롭":  # ㅂ-irregular: 아름답다, 아름다워요
-        return stem[:-1] + chr(ord(stem[-1]) - 17) + "워요"
-    if stem.endswith("나"):
-        return stem + "요"
-    return stem + ("아요" if stem.endswith("좋") else "어요")
-
-
-def _quoted(stem: str) -> str:
-    """The quoted form: -다고 for adjectives, -라고 behind the copula."""
-    return stem + ("라고" if stem.endswith("적이") else "다고")
-
-
-def _sentence(rng: random.Random) -> tuple[str, int]:
+def _row(rng: random.Random) -> tuple[str, int]:
     label = rng.randrange(2)
-    noun, degree = rng.choice(_ASPECTS), rng.choice(_DEGREES)
-    if rng.random() < 0.5:
-        flipped = int(rng.random() < 0.35)
-        stem = rng.choice(_STEMS[label ^ flipped])
-        quote = _quoted(stem) + rng.choice((" ", "는 "))
-        frame, endings = rng.choice(_FRAMES)
-        text = f"{_subject(noun)} {degree}{quote}{rng.choice(_ASIDES)}{frame}"
-        text += endings[flipped]
-    else:
-        stem = rng.choice(_STEMS[label])
-        ending = stem + "다" if rng.randrange(2) else _polite(stem)
-        text = f"{rng.choice(_ASIDES)}{_topic(noun)} {degree}{ending}"
-    if rng.random() < 0.3:
-        stem = rng.choice(_STEMS[rng.randrange(2)])
-        text = f"{_topic(rng.choice(_ASPECTS))} {rng.choice(_DEGREES)}{stem}지만 {text}"
-    return text + rng.choice(_TAILS), label
+    text = _Reviewer(rng).write(label)
+    return text, label ^ (rng.random() < NOISE)
 
 
 def generate(rows: int, seed: int, exclude: Sequence[str] = ()) -> list[tuple[str, str]]:
@@ -103,7 +283,7 @@ def generate(rows: int, seed: int, exclude: Sequence[str] = ()) -> list[tuple[st
     seen = set(exclude)
     pairs: list[tuple[str, str]] = []
     while len(pairs) < rows:
-        text, label = _sentence(rng)
+        text, label = _row(rng)
         if text not in seen:
             seen.add(text)
             pairs.append((text, LABELS[label]))
