@@ -48,7 +48,7 @@ class _Reviewer:
     def write(self, label: int) -> str:
         """Return a review whose label is decided by its words."""
         rng = self._rng
-        if rng.random() < 0.3:
+        if rng.random() < 0.2:
             text = self._short(label)
         else:
             forms = (
@@ -59,7 +59,7 @@ class _Reviewer:
                 self._comparing,
                 self._afterthought,
             )
-            text = rng.choices(forms, (4, 22, 20, 18, 22, 14))[0](label)
+            text = rng.choices(forms, (3, 20, 20, 20, 22, 15))[0](label)
             text = self._maybe(OPENERS, 0.2) + text
         return text + _TAILS.draw(rng)
 
@@ -127,7 +127,7 @@ class _Reviewer:
 
     def _clause(self, label: int, besides: str = "") -> str:
         forms = (self._plain, self._negated, self._quoted, self._lacking)
-        return self._rng.choices(forms, (26, 40, 24, 10))[0](label, besides)
+        return self._rng.choices(forms, (22, 42, 26, 10))[0](label, besides)
 
     def _plain(self, label: int, besides: str) -> str:
         noun, group = self._about(besides)
