@@ -71,7 +71,8 @@ def main() -> None:
     show("dense, test", dense)
     show("n-grams, test", by_ngrams)
     show("dense over n-grams", [a - b for a, b in zip(dense, by_ngrams, strict=True)])
-    show("lost at 67 %, test", [d - r[-1]["test_accuracy"] for d, r in zip(dense, found["default"])])
+    ends = [run[-1]["test_accuracy"] for run in found["default"]]
+    show("lost at 67 %, test", [a - b for a, b in zip(dense, ends, strict=True)])
     for number in range(1, 9):
         pairs = [(run[number - 1], run[number]) for run in found["global"]]
         show(f"round {number}: shock", [a["accuracy"] - b["shock_accuracy"] for a, b in pairs])

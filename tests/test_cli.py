@@ -15,7 +15,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import PROGRAM, ROOT, SMALL, SMALL_DATA, Command, lived_line, one_line
+import visitors
+from conftest import ROOT, SMALL, SMALL_DATA, Command
+from life import Life
+
+
+def one_line(result: subprocess.CompletedProcess[str], code: int) -> str:
+    """Return standard error's only line, having checked the exit code."""
+    assert result.returncode == code, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("pruneloop: ") and "Traceback" not in result.stderr
+    return lines[0]
 
 
 @pytest.mark.parametrize(
@@ -141,9 +152,11 @@ def test_the_main_job_on_its_defaults(command: Command, tmp_path: Path):
     rounds = [json.loads(line) for line in (tmp_path / "run/rounds.jsonl").read_text().splitlines()]
     assert [r["zeros"] for r in rounds] == [0, 19661, 35390, 47973, 58039, 66092]
     dense, last = rounds[0], rounds[-1]
-    assert dense["accuracy"] > 0.95 and dense["test_accuracy"] > 0.95
+    assert 0.9 < dense["test_accuracy"] < 0.97
     assert last["sparsity"] > 0.67
-    assert abs(last["test_accuracy"] - dense["test_accuracy"]) <= 0.02
+    assert last["test_accuracy"] > dense["test_accuracy"] - 0.01
+    wrong = visitors.wrong(tmp_path / "run/checkpoint")
+    assert len(wrong) <= 5, wrong
     table = [line for line in result.stdout.splitlines() if line.strip()[:1].isdigit()]
     assert len(table) >= 12  # the plan and the rounds
     assert str(tmp_path / "run/checkpoint") in result.stdout

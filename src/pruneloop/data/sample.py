@@ -12,19 +12,21 @@ import random
 from collections.abc import Callable, Sequence
 
 from pruneloop.data.korean import Kind, Word, subject, topic
+from pruneloop.data.sample_verdicts import VERDICTS
 from pruneloop.data.sample_words import (
     ASIDES,
     ASPECTS,
     BELITTLING,
+    CONFIRMED,
     DEGREES,
     OPENERS,
     PLAIN_DEGREES,
     QUOTES,
+    REFUTED,
     RIVALS,
     SAID,
     Ranked,
 )
-from pruneloop.data.sample_verdicts import VERDICTS
 
 LABELS = ("negative", "positive")
 NOISE = 0.03
@@ -122,7 +124,7 @@ class _Reviewer:
         """Return what may stand before a noun: 지루한, 최고의, but not 졸작인."""
         while True:
             word = self._said(label, group)
-            if word.kind is not Kind.NOUN or word.before_noun()[-1] == "의" or word.stem[-1] == "적":
+            if word.kind is not Kind.NOUN or word.stem.endswith(("적", "최고", "최악")):
                 return word
 
     def _clause(self, label: int, besides: str = "") -> str:
@@ -139,33 +141,25 @@ class _Reviewer:
         noun, group = self._about(besides)
         if self._rng.random() < 0.25:
             short = SAID[1 - label]["안"].draw(self._rng)
-            return subject(self._one("영화", "내용", "스토리")) + " " + self._one(
-                "하나도 ", "별로 ", "전혀 ", ""
-            ) + "안 " + self._end(short)
+            noun = subject(self._one("영화", "내용", "스토리"))
+            return f"{noun} {self._one('하나도 ', '별로 ', '전혀 ', '')}안 {self._end(short)}"
         word = self._said(1 - label, group)
         while word.stem.endswith("없"):
             word = self._said(1 - label, group)
         denied = word.denied() + (self._one("", "", "는") if word.denial().stem == "않" else "")
-        return (
-            subject(noun)
-            + " "
-            + self._maybe(BELITTLING, 0.5)
-            + f"{denied} {self._end(word.denial())}"
-        )
+        little = self._maybe(BELITTLING, 0.5)
+        return f"{subject(noun)} {little}{denied} {self._end(word.denial())}"
 
     def _quoted(self, label: int, besides: str) -> str:
         """재밌다고는 솔직히 못 하겠다; 왜 지루하다고 하는지 알겠음."""
-        frame, form, keeping, turning = self._rng.choice(QUOTES)
+        lead, form, joint, keeping, turning = self._rng.choice(QUOTES)
         turned = bool(turning) and (not keeping or self._rng.random() < 0.5)
         noun, group = self._about(besides)
         word = self._said(label ^ turned, group)
         head = self._rng.choice(turning if turned else keeping)
-        quote = frame.replace("{}", getattr(word, form)())
-        aside = self._maybe(ASIDES, 0.6)
-        lead, _, rest = quote.rpartition("왜 ")
-        why = "왜 " if lead or quote.startswith("왜 ") else ""
-        middle = self._very(word, 0.3)
-        return f"{why}{subject(noun)} {middle}{rest} {aside}{self._register(head)}"
+        quote = getattr(word, form)() + joint
+        aside, middle = self._maybe(ASIDES, 0.6), self._very(word, 0.3)
+        return f"{lead}{subject(noun)} {middle}{quote} {aside}{self._register(head)}"
 
     def _lacking(self, label: int, besides: str) -> str:
         """재밌는 구석이 하나도 없다; 지루한 대목이 많아요."""
@@ -204,30 +198,34 @@ class _Reviewer:
         return f"{first} {self._clause(label, group)}"
 
     def _expecting(self, label: int) -> str:
-        """지루할 줄 알았는데 생각보다 재밌었어요; 재밌을 줄 알았는데 착각이었다."""
-        rng = self._rng
         self._past = True
-        if rng.random() < 0.3:
-            hope = self._one("기대 안 했는데", "큰 기대 없이 봤는데", "별 기대 안 하고 봤는데")
-            fear = self._one("기대하고 봤는데", "기대가 컸는데", "잔뜩 기대했는데")
-            led = (hope if label else fear) if rng.random() < 0.6 else (fear if label else hope)
-            surprise = self._one("생각보다 ", "의외로 ", "예상외로 ", "")
-            noun, group = self._about()
-            middle = subject(noun) + " " if rng.random() < 0.6 else ""
-            word = self._said(label, group if middle else "w")
-            return f"{led} {middle}{surprise}{self._end(word)}"
-        if rng.random() < 0.5:
-            word = self._said(1 - label, "w")
-            middle = self._one("생각보다 ", "의외로 ", "예상외로 ", "보니까 ", "오히려 ")
-            return f"{self._feared(word)} {middle}{self._end(self._said(label, 'w'))}"
-        turned = rng.random() < 0.6
+        if self._rng.random() < 0.3:
+            return self._hoping(label)
+        return (self._mistaken if self._rng.random() < 0.5 else self._foreseen)(label)
+
+    def _hoping(self, label: int) -> str:
+        """기대 안 했는데 내용이 생각보다 재밌었어요."""
+        hope = self._one("기대 안 했는데", "큰 기대 없이 봤는데", "별 기대 안 하고 봤는데")
+        fear = self._one("기대하고 봤는데", "기대가 컸는데", "잔뜩 기대했는데")
+        led = (hope, fear)[label ^ (self._rng.random() < 0.6)]
+        surprise = self._one("생각보다 ", "의외로 ", "예상외로 ", "")
+        noun, group = self._about()
+        middle = subject(noun) + " " if self._rng.random() < 0.6 else ""
+        word = self._said(label, group if middle else "w")
+        return f"{led} {middle}{surprise}{self._end(word)}"
+
+    def _mistaken(self, label: int) -> str:
+        """지루할 줄 알았는데 생각보다 재밌었어요."""
+        word = self._said(1 - label, "w")
+        middle = self._one("생각보다 ", "의외로 ", "예상외로 ", "보니까 ", "오히려 ")
+        return f"{self._feared(word)} {middle}{self._end(self._said(label, 'w'))}"
+
+    def _foreseen(self, label: int) -> str:
+        """재밌을 줄 알았는데 착각이었다; 지루할 거라 예상했는데 역시나였다."""
+        turned = self._rng.random() < 0.6
         word = self._said(label ^ turned, "w")
-        if turned:
-            head = self._one("전혀 아니", "완전히 착각=", "그게 아니", "제 오해=", "큰 오산=")
-        else:
-            head = self._one("역시나=", "제 예상이 맞", "예상대로=", "생각한 그대로=")
-        ended = Word(head.rstrip("="), Kind.NOUN if head.endswith("=") else Kind.ADJECTIVE)
-        return f"{self._feared(word)} {self._maybe(ASIDES, 0.4)}{self._end(ended)}"
+        ending = self._rng.choice(REFUTED if turned else CONFIRMED)
+        return f"{self._feared(word)} {self._maybe(ASIDES, 0.4)}{self._end(ending)}"
 
     def _feared(self, word: Word) -> str:
         return word.prospective() + self._one(

@@ -92,7 +92,8 @@ PLAIN_DEGREES = _listed("정말 진짜 완전 그냥 역시")
 BELITTLING = _listed("그렇게 전혀 별로 그다지 하나도 딱히 조금도 결코")
 ASIDES = _listed(
     "솔직히 아무리_봐도 개인적으로 끝까지_보고_나서도 곰곰이_생각해_보면 몇_번을_다시_봐도 "
-    "극장을_나오면서 원작_팬으로서 남들이_뭐라_하든 며칠이_지난_지금도 이_장르를_좋아하는_사람으로서"
+    "극장을_나오면서 원작_팬으로서 남들이_뭐라_하든 며칠이_지난_지금도 "
+    "이_장르를_좋아하는_사람으로서"
 )
 OPENERS = _listed("솔직히 진짜 와 역시 음.. 결론은 아무튼 제_기준에는 한마디로")
 
@@ -101,14 +102,18 @@ def _heads(text: str) -> tuple[Word, ...]:
     return tuple(_parsed(entry)[0] for entry in text.split())
 
 
-# How the quoted form is joined, then heads that keep its polarity and heads that turn it.
+# What leads, the form of the quoted word and what joins it; then heads that keep its
+# polarity, and heads that turn it.
 QUOTES = (
-    ("왜 {} 하는지", "quoted", _heads("알겠 이해가_되!"), _heads("모르겠 이해가_안_되!")),
-    ("{}", "quoted", _heads("말할_수_있 말하고_싶"), _heads("말할_수_없 말하고_싶지_않")),
-    ("{}는", "quoted", (), _heads("못_하겠 말_못_하겠")),
-    ("{} 해도", "quoted", _heads("과언이_아니 틀린_말이_아니"), ()),
-    ("{} 평에", "reported", _heads("동의하! 공감하!"), _heads("동의할_수_없 공감이_안_되!")),
-    ("{} 말은", "reported", _heads("사실= 맞는_말="), _heads("거짓말= 틀린_말=")),
+    ("왜 ", "quoted", " 하는지", _heads("알겠 이해가_되!"), _heads("모르겠 이해가_안_되!")),
+    ("", "quoted", "", _heads("말할_수_있 말하고_싶"), _heads("말할_수_없 말하고_싶지_않")),
+    ("", "quoted", "는", (), _heads("못_하겠 말_못_하겠")),
+    ("", "quoted", " 해도", _heads("과언이_아니 틀린_말이_아니"), ()),
+    ("", "reported", " 평에", _heads("동의하! 공감하!"), _heads("동의할_수_없 공감이_안_되!")),
+    ("", "reported", " 말은", _heads("사실= 맞는_말="), _heads("거짓말= 틀린_말=")),
 )
+# How it was, behind "... 줄 알았는데".
+REFUTED = _heads("전혀_아니 완전히_착각= 그게_아니 제_오해= 큰_오산=")
+CONFIRMED = _heads("역시나= 제_예상이_맞 예상대로= 생각한_그대로=")
 
 RIVALS = Ranked("전작 원작 1편 예고편 만화책 전편 소설 리메이크 외전 극장판".split())
