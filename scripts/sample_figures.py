@@ -21,9 +21,9 @@ sys.path.insert(0, str(ROOT / "src"))
 from pruneloop.data.sample import generate  # noqa: E402
 
 RUNS = {
-    "default": (),
     "global": ("rounds=8", "prune.amount=0.4"),
     "random": ("rounds=8", "prune.amount=0.4", "prune=random"),
+    "default": (),
 }
 
 
