@@ -25,6 +25,7 @@ from pruneloop.data.sample_words import (
     REFUTED,
     RIVALS,
     SAID,
+    SETTINGS,
     Ranked,
 )
 
@@ -50,7 +51,7 @@ class _Reviewer:
     def write(self, label: int) -> str:
         """Return a review whose label is decided by its words."""
         rng = self._rng
-        if rng.random() < 0.2:
+        if rng.random() < 0.17:
             text = self._short(label)
         else:
             forms = (
@@ -99,7 +100,7 @@ class _Reviewer:
 
     def _short(self, label: int) -> str:
         """One short judgement, or two that agree."""
-        first = self._verdict(label)
+        first = self._maybe(SETTINGS, 0.3) + self._verdict(label)
         if self._rng.random() < 0.65:
             return first
         return first + self._one(". ", " ", ", ", "! ", ".. ") + self._verdict(label)
@@ -107,7 +108,7 @@ class _Reviewer:
     def _verdict(self, label: int) -> str:
         kind = self._rng.random()
         if kind < 0.6:
-            return VERDICTS[label].draw(self._rng)(self._end_verdict, self._rng)
+            return self._rng.choice(VERDICTS[label])(self._end_verdict, self._rng)
         if kind < 0.75:
             return self._of_film(label)
         word = self._said(label, "w")
@@ -199,7 +200,7 @@ class _Reviewer:
 
     def _expecting(self, label: int) -> str:
         self._past = True
-        if self._rng.random() < 0.3:
+        if self._rng.random() < 0.2:
             return self._hoping(label)
         return (self._mistaken if self._rng.random() < 0.5 else self._foreseen)(label)
 
@@ -237,7 +238,7 @@ class _Reviewer:
         rng = self._rng
         rival, more = RIVALS.draw(rng), self._one("훨씬 ", "더 ", "")
         form = rng.random()
-        if form < 0.3:
+        if form < 0.25:
             return f"{rival}보다 {more}{self._end(self._said(label, 'w'))}"
         word = self._said(1 - label, "w")
         if form < 0.5:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable
 
 from pruneloop.data.korean import Kind, Word
-from pruneloop.data.sample_words import Ranked
 
 Verdict = Callable[[Callable[[Word], str], random.Random], str]
 
@@ -62,6 +61,11 @@ _NEGATIVE = """
 [이걸|이런 걸|] 왜 [만들었지|봤을까|봤는지 후회된다|만들었는지 모르겠다]
 실망
 평점에 속았다
+이렇게 [지루한|재미없는|뻔한|유치한|돈 아까운] [영화는|작품은|드라마는] 처음[이다|이에요|입니다|]
+[제가|내가|올해|지금까지|여태] 본 [영화|작품|드라마] [중|중에|중에서] [최악|{최악=}|제일 {재미없}]
+너무 [지루해서|재미없어서|뻔해서] [껐다|잤어요|나왔다|나가고 싶었다|졸았다|하품만 했어요|그만 봤다]
+[영화가|내용이|스토리가] [전반적으로|전체적으로|시종일관|갈수록] [{지루하}|{뻔하}|{재미없}|{별로=}]
+[극장에서|영화관에서|돈 주고] [보기엔|보기에는] [돈|시간|표값이|너무] {아깝}
 """
 _POSITIVE = """
 [진짜|정말|완전|그냥|내 인생|역대|올해|] 최고
@@ -94,11 +98,18 @@ _POSITIVE = """
 [꿀잼|개꿀잼|존잼|대박|감동]
 여운이 오래 {남!}
 [눈물이|눈물] [났다|났어요|납니다|나네요]
+이렇게 [재밌는|재미있는|훌륭한|감동적인|좋은] [영화는|작품은|드라마는] [처음이다|오랜만이에요|처음]
+[제가|내가|올해|지금까지|여태] 본 [영화|작품|드라마] [중|중에|중에서] [최고|{최고=}|제일 {재밌}]
+너무 [재밌어서|좋아서|재미있어서] [두 번 봤다|또 봤어요|또 보려고요|시간 가는 줄 몰랐다]
+[영화가|내용이|스토리가] [전반적으로|전체적으로|시종일관|갈수록] [{재밌}|{훌륭하}|{좋}|{재미있}]
+[아이들이|부모님도|친구들도|다들|온 가족이] [재밌게|재미있게|즐겁게] [봤어요|봤네요|봤습니다|봤다]
+[극장에서|영화관에서|돈 주고] 봐도 [돈|시간|하나도] 안 {아깝}
 """
 
 
-def _ranked(text: str) -> Ranked[Verdict]:
-    return Ranked(_verdict(line) for line in text.strip().splitlines())
+def _verdicts(text: str) -> tuple[Verdict, ...]:
+    return tuple(_verdict(line) for line in text.strip().splitlines())
 
 
-VERDICTS = (_ranked(_NEGATIVE), _ranked(_POSITIVE))
+VERDICTS = (_verdicts(_NEGATIVE), _verdicts(_POSITIVE))
+"""By label."""
