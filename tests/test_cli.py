@@ -15,18 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import visitors
-from conftest import ROOT, SMALL, SMALL_DATA, Command
-from life import Life
-
-
-def one_line(result: subprocess.CompletedProcess[str], code: int) -> str:
-    """Return standard error's only line, having checked the exit code."""
-    assert result.returncode == code, result.stderr
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("pruneloop: ") and "Traceback" not in result.stderr
-    return lines[0]
+from support import PROGRAM, ROOT, SMALL, SMALL_DATA, Command, judged_wrongly, lived_line, one_line
 
 
 @pytest.mark.parametrize(
@@ -155,7 +144,7 @@ def test_the_main_job_on_its_defaults(command: Command, tmp_path: Path):
     assert 0.9 < dense["test_accuracy"] < 0.97
     assert last["sparsity"] > 0.67
     assert last["test_accuracy"] > dense["test_accuracy"] - 0.01
-    wrong = visitors.wrong(tmp_path / "run/checkpoint")
+    wrong = judged_wrongly(tmp_path / "run/checkpoint")
     assert len(wrong) <= 5, wrong
     table = [line for line in result.stdout.splitlines() if line.strip()[:1].isdigit()]
     assert len(table) >= 12  # the plan and the rounds

@@ -7,9 +7,9 @@ import unicodedata
 from collections import Counter
 
 import pytest
-import visitors
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from support import NEGATIVE, POSITIVE
 
 from pruneloop.data import sample
 from pruneloop.data.korean import Kind, Word, subject, topic
@@ -185,7 +185,7 @@ def test_character_ngrams_do_not_solve_it() -> None:
 
 
 def test_what_visitors_type_is_no_row_of_the_sample() -> None:
-    texts = set(visitors.NEGATIVE + visitors.POSITIVE)
+    texts = set(NEGATIVE + POSITIVE)
     assert len(texts) == 50
     train = generate(40000, seed=0)
     rows = {text for text, _ in [*train, *generate(2000, 1, [text for text, _ in train])]}
