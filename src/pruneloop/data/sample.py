@@ -40,33 +40,13 @@ _TAILS = Ranked(["", ".", "!", "..", " ㅋㅋ", " ㅠㅠ", "...", " ㅎㅎ", "~"
 _GROUPS = ("p", "p", "p", "a", "a", "c", "c", "w", "w")
 
 
-class _Reviewer:
-    """Writes one review: its register stays the same over all of its clauses."""
+class _Clauses:
+    """Writes the clauses of one review: its register stays the same over all of them."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._register = _REGISTERS.draw(rng)
         self._past = rng.random() < 0.35
-
-    def write(self, label: int) -> str:
-        """Return a review whose label is decided by its words."""
-        rng = self._rng
-        if rng.random() < 0.17:
-            text = self._short(label)
-        else:
-            forms = (
-                self._agreeing,
-                self._clause,
-                self._conceding,
-                self._expecting,
-                self._comparing,
-                self._afterthought,
-            )
-            text = rng.choices(forms, (3, 20, 20, 20, 22, 15))[0](label)
-            text = self._maybe(OPENERS, 0.2) + text
-        return text + _TAILS.draw(rng)
-
-    # -- words -------------------------------------------------------------------------
 
     def _very(self, word: Word, share: float) -> str:
         named = word.kind is Kind.NOUN and not word.stem.endswith("적")
@@ -175,7 +155,27 @@ class _Reviewer:
         adnominal = word.stem + "인" if word.kind is Kind.NOUN else word.before_noun()
         return f"{adnominal} {noun} {self._maybe(ASIDES, 0.3)}{head}"
 
-    # -- sentences of several clauses --------------------------------------------------
+
+class _Reviewer(_Clauses):
+    """Writes one review, of one clause or several."""
+
+    def write(self, label: int) -> str:
+        """Return a review whose label is decided by its words."""
+        rng = self._rng
+        if rng.random() < 0.17:
+            text = self._short(label)
+        else:
+            forms = (
+                self._agreeing,
+                self._clause,
+                self._conceding,
+                self._expecting,
+                self._comparing,
+                self._afterthought,
+            )
+            text = rng.choices(forms, (3, 20, 20, 20, 22, 15))[0](label)
+            text = self._maybe(OPENERS, 0.2) + text
+        return text + _TAILS.draw(rng)
 
     def _agreeing(self, label: int) -> str:
         """연기도 좋고 음악도 훌륭해요."""
