@@ -36,7 +36,7 @@ def test_a_pretrained_model_brings_its_own_recipe(model: str) -> None:
 
 
 def test_the_recipe_can_be_chosen_against_the_model() -> None:
-    assert composed("model=kobert", "finetune=tiny").finetune.dense_epochs == 10
+    assert composed("model=kobert", "finetune=tiny").finetune.dense_epochs == 3
 
 
 def test_kobert_nsmc_is_the_real_thing() -> None:

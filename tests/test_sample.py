@@ -187,6 +187,6 @@ def test_character_ngrams_do_not_solve_it() -> None:
 def test_what_visitors_type_is_no_row_of_the_sample() -> None:
     texts = set(NEGATIVE + POSITIVE)
     assert len(texts) == 50
-    train = generate(40000, seed=0)
+    train = generate(48000, seed=0)
     rows = {text for text, _ in [*train, *generate(2000, 1, [text for text, _ in train])]}
     assert not rows & texts
