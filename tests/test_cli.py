@@ -133,9 +133,10 @@ def test_full_errors_on_request(command: Command):
     assert result.returncode == 1 and "Traceback" in result.stderr
 
 
+@pytest.mark.timeout(400)
 def test_the_main_job_on_its_defaults(command: Command, tmp_path: Path):
     """`python train.py`: the sample, the tiny model, and what the README promises of them."""
-    result = command("hydra.run.dir=run", "prune.amount=0.2", "rounds=5", timeout=220)
+    result = command("hydra.run.dir=run", "prune.amount=0.2", "rounds=5", timeout=380)
     assert result.returncode == 0, result.stderr
     assert "synthetic" in result.stdout and "zeros expected" in result.stdout
     rounds = [json.loads(line) for line in (tmp_path / "run/rounds.jsonl").read_text().splitlines()]
