@@ -101,8 +101,8 @@ class Checkpointer:
         if live.tuning is not None:
             live.tuning.check()
             tensors["training"] = live.tuning.state()
-        if live.state.predictions:
-            tensors["predictions"] = live.state.predictions
+        if predictions := live.state.predictions.tensors():
+            tensors["predictions"] = predictions
         accelerator, states = self._accelerator, self._states
         needed = sum(t.nbytes for group in tensors.values() for t in group.values())
         with saving(states.path, needed):

@@ -20,8 +20,9 @@ from pruneloop.training import FineTuning, Recipe
 
 @dataclass(frozen=True)
 class Split:
-    """A split to measure on: its loader, as accelerate prepared it, and its rows."""
+    """A split to measure on: its name, its loader, as accelerate prepared it, and its rows."""
 
+    name: str
     loader: DataLoader[Any]
     rows: int
 
@@ -37,9 +38,9 @@ class Engine:
     model: nn.Module
     pruned: PrunedModel
     batches: TrainingBatches
-    splits: dict[str, Split]
+    validation: Split
+    test: Split
     metric: ClassificationScores
-    seed: int
     evidence_batches: int
 
     def evidence(
@@ -61,19 +62,14 @@ class Engine:
             self.accelerator,
             self.pruned.hold,
             recipe,
-            self.seed,
+            self.batches.seed,
             number,
         )
 
-    def count(self, split: str) -> int:
-        """Return the batches of a split."""
-        return len(self.splits[split].loader)
-
-    def measure(self, split: str, look: Callable[[], None]) -> Scores:
+    def measure(self, split: Split, look: Callable[[], None]) -> Scores:
         """Score the model on a split; `look` is called before every batch."""
-        part = self.splits[split]
         return evaluate_model(
-            self.model, part.loader, self.accelerator, part.rows, self.metric, look
+            self.model, split.loader, self.accelerator, split.rows, self.metric, look
         )
 
     def check_equal(self, masks: Masks) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pruneloop.checkpointer import Checkpointer, Live
-from pruneloop.engine import Engine
+from pruneloop.engine import Engine, Split
 from pruneloop.evaluation import Scores
 from pruneloop.plan import Plan
 from pruneloop.recorder import Recorder
@@ -39,7 +39,7 @@ class Loop:
                 self.prune()
                 state.stage = Stage.SHOCK
             elif state.stage is Stage.SHOCK:
-                state.draft.shock_accuracy = self.measure("validation").accuracy
+                state.draft.shock_accuracy = self.measure(self.engine.validation).accuracy
                 state.stage = Stage.TRAIN
             elif state.stage is Stage.TRAIN:
                 self.train()
@@ -86,10 +86,10 @@ class Loop:
         """Measure the round, put it on record, and keep it or undo it."""
         state, pruned = self.live.state, self.live.pruned
         pruned.check()
-        validation, test = self.measure("validation"), self.measure("test")
+        validation, test = self.measure(self.engine.validation), self.measure(self.engine.test)
         record = state.record(pruned, validation, test, self.plan.accepts)
         if record.kept:
-            state.predictions["pruned" if state.round else "dense"] = test.predictions
+            state.predict(test.predictions)
             if self.plan.budget.max_drop is not None:
                 self.checkpointer.archive_kept(self.live)
         else:
@@ -100,9 +100,9 @@ class Loop:
         if self.plan.enough(state.round, state.factor, pruned.masks):
             state.stage = Stage.DONE
 
-    def measure(self, split: str) -> Scores:
+    def measure(self, split: Split) -> Scores:
         """Score the model on a split under a progress bar."""
-        with self.recorder.bar(self.live.state, split, self.engine.count(split)) as bar:
+        with self.recorder.bar(self.live.state, split.name, len(split.loader)) as bar:
 
             def look() -> None:
                 bar.update()

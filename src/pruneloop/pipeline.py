@@ -157,7 +157,9 @@ def _go_on(
     steps = live.state.steps + (live.tuning.step if live.tuning else 0)
     tracking = Tracking(accelerator, folder.path, flat(config), steps)
     try:
-        Loop(plan, engine, live, checkpointer, Recorder(folder, tracking, plan.rounds, main)).run()
+        Loop(
+            plan, engine, live, checkpointer, Recorder(folder, tracking, config.rounds, main)
+        ).run()
     finally:
         tracking.close()
     if main:
@@ -207,12 +209,9 @@ def _engine(
         model=model,
         pruned=pruned,
         batches=TrainingBatches(data.train.rows, collator, size, config.seed, rank, world),
-        splits={
-            "validation": Split(validation, len(data.validation.rows)),
-            "test": Split(test, len(data.test.rows)),
-        },
+        validation=Split("validation", validation, len(data.validation.rows)),
+        test=Split("test", test, len(data.test.rows)),
         metric=ClassificationScores(scores),
-        seed=config.seed,
         evidence_batches=config.prune.evidence_batches,
     )
 
@@ -230,7 +229,9 @@ def _export(
     texts = split.validation["text"][:32]
     masks = live.pruned.masks
     export(classifier.model, classifier.tokenizer, masks, folder.checkpoint, texts, card)
-    rows = prediction_rows(split, data.test.rows, live.state.predictions)
+    said = live.state.predictions
+    assert said.dense is not None
+    rows = prediction_rows(split, data.test.rows, said.dense, said.pruned)
     folder.write_predictions(rows)
     write_report(folder)
 

@@ -33,7 +33,7 @@ from pruneloop.training import Recipe
 class Plan:
     """All that is decided before anything trains.
 
-    `planned` are the units that each group loses in rounds 1 to `rounds`, and `zeros` the
+    `planned` are the units that each group loses in every round from 1 on, and `zeros` the
     prunable weights that are zero after every round, at least and at most; a budget can
     make both fewer. `method` and `recipe` give a round's own.
     """
@@ -45,11 +45,6 @@ class Plan:
     zeros: Sequence[tuple[int, int]]
     rewind: RewindConfig
     budget: BudgetConfig
-
-    @property
-    def rounds(self) -> int:
-        """How many rounds come after round 0, at most."""
-        return len(self.planned)
 
     def drops(self, number: int, factor: float, masks: Masks) -> list[int]:
         """Return what a round takes out of each group; `factor` is what failed tries left.
@@ -63,7 +58,7 @@ class Plan:
 
     def enough(self, number: int, factor: float, masks: Masks) -> bool:
         """Whether a run that stands before a round is done."""
-        if number > self.rounds:
+        if number > len(self.planned):
             return True
         if factor == 1:
             return False

@@ -35,12 +35,23 @@ class Draft:
 
 
 @dataclass
+class Predictions:
+    """Labels of the test split's rows, as the dense model and the kept round's say them."""
+
+    dense: Tensor | None = None
+    pruned: Tensor | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return those that there are, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass
 class RunState:
     """A run between two instructions of its loop.
 
-    `factor` is what a budget's failed tries have left of the planned drops, `left` the
-    units that every group of weights must still keep, and `predictions` the test split's
-    labels as the `dense` model and the `pruned` one of the kept round say them.
+    `factor` is what a budget's failed tries have left of the planned drops, and `left` the
+    units that every group of weights must still keep.
     """
 
     left: list[int]
@@ -50,7 +61,7 @@ class RunState:
     draft: Draft = field(default_factory=Draft)
     records: list[RoundRecord] = field(default_factory=list)
     layers: list[LayerRecord] = field(default_factory=list)
-    predictions: dict[str, Tensor] = field(default_factory=dict)
+    predictions: Predictions = field(default_factory=Predictions)
 
     def __post_init__(self) -> None:
         self._since = time.monotonic()
@@ -98,6 +109,13 @@ class RunState:
             self.layers.append(LayerRecord(self.round, name, kind_of(name), size, lost, share))
         return record
 
+    def predict(self, labels: Tensor) -> None:
+        """Take over the labels of the round under way, which is kept."""
+        if self.round == 0:
+            self.predictions.dense = labels
+        else:
+            self.predictions.pruned = labels
+
     def next_round(self) -> None:
         """Stand before the next round."""
         self.round, self.stage, self.draft = self.round + 1, Stage.PRUNE, Draft()
@@ -111,7 +129,7 @@ class RunState:
     def position(self) -> dict[str, Any]:
         """Return all but the tensors, as JSON can hold it."""
         self.tick()
-        return asdict(replace(self, predictions={})) | {"stage": self.stage.value}
+        return asdict(replace(self, predictions=Predictions())) | {"stage": self.stage.value}
 
     @classmethod
     def restored(cls, position: Mapping[str, Any], predictions: Mapping[str, Tensor]) -> "RunState":
@@ -124,5 +142,5 @@ class RunState:
         state.stage, state.draft = Stage(state.stage), Draft(**position["draft"])
         state.records = [RoundRecord(**record) for record in position["records"]]
         state.layers = [LayerRecord(**record) for record in position["layers"]]
-        state.predictions = dict(predictions)
+        state.predictions = Predictions(**predictions)
         return state

@@ -36,7 +36,7 @@ class TrainingBatches:
         self._lengths: list[int] = list(rows["length"])
         self._collator = collator
         self._batch_size = batch_size
-        self._seed = seed
+        self.seed = seed
         self._rank, self._world = rank, world
 
     def __len__(self) -> int:
@@ -46,7 +46,7 @@ class TrainingBatches:
 
     def order(self, round_number: int, epoch: int) -> list[list[int]]:
         """Return the row numbers of this process's batches."""
-        sequence = numpy.random.SeedSequence((self._seed, round_number, epoch))
+        sequence = numpy.random.SeedSequence((self.seed, round_number, epoch))
         generator = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
         shuffled = torch.randperm(len(self._lengths), generator=generator).tolist()
         window = self._batch_size * _WINDOW
