@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import EVALUATION, SMALL, Life, before_call, die_at, read_rounds
+from support import EVALUATION, SMALL, Life, before_call, composed, die_at, read_rounds
 
 from pruneloop.errors import EnvironmentFault
 from pruneloop.tracking import check_tracker
@@ -101,8 +101,10 @@ def test_a_tracker_is_told_everything(tmp_path: Path, tracker) -> None:
     assert sorted(series["by_round/shock_accuracy"]) == shocks
     steps = sorted({step for step, _ in series["training/mean_loss"]})
     assert steps == [25, 50, 75, 100, 108, 133, 158, 162, 187, 212, 216]
+    finetune = composed().finetune
+    told = [finetune.dense_learning_rate, finetune.learning_rate, finetune.learning_rate]
     assert sorted(series["by_round/learning_rate"]) == [
-        (number, pytest.approx(rate)) for number, rate in enumerate([2e-3, 5e-5, 5e-5])
+        (number, pytest.approx(rate)) for number, rate in enumerate(told)
     ]
     rates = dict(series["training/learning_rate"])
     assert rates[25] > rates[100] > rates[108] >= 0
