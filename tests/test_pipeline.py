@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -218,3 +219,13 @@ def test_a_control_runs_the_same_plan_with_random_weights(finished: Path, tmp_pa
     assert "weights drawn at random" in page
     assert "round 2: 36.04% sparse, control" in page
     assert "drawn at random" not in (finished / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_saved_tokenizer_joins_decomposed_hangul(finished: Path) -> None:
+    """Served text may come as macOS writes it; rows were joined when they were read."""
+    tokenizer = AutoTokenizer.from_pretrained(finished / "checkpoint")
+    for text in ("연기가 훌륭하다", "돈이 아깝다"):
+        apart = unicodedata.normalize("NFD", text)
+        assert apart != text
+        assert tokenizer(apart)["input_ids"] == tokenizer(text)["input_ids"]
+        assert tokenizer.unk_token_id not in tokenizer(apart)["input_ids"]
