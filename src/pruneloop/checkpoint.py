@@ -148,6 +148,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
+def bytes_of(files: Mapping[str, Mapping[str, Tensor]]) -> int:
+    """Return how many bytes the tensors of several files take."""
+    return sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values())
+
+
 def random_state(device: torch.device) -> dict[str, Tensor]:
     """Return the states of the generators that dropout draws from."""
     found = {"cpu": torch.get_rng_state()}
@@ -194,9 +199,7 @@ class Archive:
             check_folder(self._path / name)
             return
         self._path.mkdir(exist_ok=True)
-        with saving(
-            self._path, sum(t.nbytes for group in tensors.values() for t in group.values())
-        ):
+        with saving(self._path, bytes_of(tensors)):
             temporary = fresh_folder(self._path / f".{name}.tmp")
             for file, group in tensors.items():
                 save_tensors(temporary / f"{file}.safetensors", group)

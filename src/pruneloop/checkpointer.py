@@ -12,6 +12,7 @@ from pruneloop.checkpoint import (
     Archive,
     SavedState,
     StateFolder,
+    bytes_of,
     random_state,
     restore_random_state,
     save_tensors,
@@ -97,15 +98,14 @@ class Checkpointer:
             InvariantError: a number is not finite: that must not replace what is.
             EnvironmentFault: there is no space, or a write was refused.
         """
-        tensors = {"model": live.pruned.tensors(), "masks": dict(live.pruned.masks)}
+        tensors = live.pruned.state()
         if live.tuning is not None:
             live.tuning.check()
             tensors["training"] = live.tuning.state()
         if predictions := live.state.predictions.tensors():
             tensors["predictions"] = predictions
         accelerator, states = self._accelerator, self._states
-        needed = sum(t.nbytes for group in tensors.values() for t in group.values())
-        with saving(states.path, needed):
+        with saving(states.path, bytes_of(tensors)):
             if accelerator.is_main_process:
                 states.begin()
             accelerator.wait_for_everyone()
@@ -133,8 +133,7 @@ class Checkpointer:
 
     def _write(self, live: Live, name: str) -> None:
         if self._accelerator.is_main_process:
-            weights = {"model": live.pruned.tensors(), "masks": dict(live.pruned.masks)}
-            self._archive.write(name, weights)
+            self._archive.write(name, live.pruned.state())
         self._accelerator.wait_for_everyone()
 
     def rewind(self, live: Live) -> None:

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from datasets import ClassLabel, Dataset, Features, Value
 
@@ -23,7 +24,7 @@ class Splits:
     labels: list[str]
     counts: dict[str, int]
 
-    @property
+    @cached_property
     def fingerprints(self) -> dict[str, str]:
         """A hash of the texts, labels and label names of every split."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}

@@ -71,6 +71,10 @@ class PrunedModel:
         """Return parameters and buffers by name, tied ones once."""
         return {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
 
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Return all that `load` takes: the `model` tensors and the `masks`, by name."""
+        return {"model": self.tensors(), "masks": dict(self.masks)}
+
     def load(self, tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
         """Take over what `tensors` and `masks` were, as copies.
 
