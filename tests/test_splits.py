@@ -97,15 +97,29 @@ def test_a_label_that_dropping_the_overlap_takes_away_is_an_error() -> None:
         divided(train, test, drop_overlap=True)
 
 
-def test_too_few_rows_of_a_label_to_divide_is_an_error() -> None:
-    with pytest.raises(InputError, match="the rarest label, rare, has 1"):
-        divided(rows("a", often=50, rare=1))
+def test_a_label_that_a_part_lacks_is_named() -> None:
+    result = divided(rows("a", often=50, rare=2))
+    assert (len(result.test), len(result.validation)) == (11, 4)
+    assert result.missing() == {"validation": "rare"}
+    assert divided(rows("a", often=50, rare=3)).missing() == {}
 
 
-def test_too_few_rows_for_every_label_is_an_error() -> None:
-    """One held-out row cannot show both labels."""
-    with pytest.raises(InputError, match=r"cannot hold out 0\.2 of 4 rows"):
+def test_too_few_rows_to_divide_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"cannot hold out 0\.1 of 2 rows"):
         divided(rows("a", no=2, yes=2))
+
+
+def test_equal_texts_stay_together() -> None:
+    train = rows("a", no=40, yes=40)
+    train.texts[5:15] = ["a often"] * 10
+    train.texts[50:53] = ["a seldom"] * 3
+    found = [divided(train, seed=seed, test_share=0.5) for seed in range(20)]
+    for result in found:
+        parts = [set(part["text"][:]) for part in (result.train, result.validation, result.test)]
+        assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
+        assert len(result.train) + len(result.validation) + len(result.test) == 80
+    assert {"a often" in result.test["text"][:] for result in found} == {True, False}
+    assert max(result.counts["repeated"] for result in found) == 11
 
 
 def test_labels_are_named_in_the_order_of_their_values() -> None:

@@ -98,3 +98,33 @@ def test_more_than_a_twentieth_is_a_warning() -> None:
 def test_more_than_three_tenths_is_an_error() -> None:
     with pytest.raises(InputError, match=r"31% of the tokens are unknown.*model\.tokenizer=kobert"):
         check_unknown(0.31)
+
+
+def test_texts_that_join_alike_have_entries_of_their_own(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    one, other = rows("영화\0음악", "좋다"), rows("영화", "음악\0좋다")
+    assert tokenise(one, tokenizer, 64).fingerprint != tokenise(other, tokenizer, 64).fingerprint
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "gone"])
+def test_a_damaged_entry_is_made_again_and_said(
+    tokenizer: PreTrainedTokenizerBase,
+    empty_cache: Path,
+    damage: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first = tokenise(rows(*TEXTS), tokenizer, 64)
+    before = first.rows[:]
+    (file,) = empty_cache.glob("pruneloop/*/rows.arrow")
+    data = file.read_bytes()
+    file.unlink()
+    if damage != "gone":
+        middle = len(data) // 2
+        flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        file.write_bytes({"flipped": flipped, "cut": data[:middle], "empty": b""}[damage])
+    assert tokenise(rows(*TEXTS), tokenizer, 64).rows[:] == before
+    assert "made again" in caplog.text
+    caplog.clear()
+    assert tokenise(rows(*TEXTS), tokenizer, 64).rows[:] == before
+    assert not caplog.text

@@ -136,7 +136,7 @@ def _go_on(
     if main:
         folder.write_status("running", pid=os.getpid(), host=platform.node())
     with accelerator.main_process_first():
-        classifier = build(config.model, split.labels, split.train["text"], config.seed)
+        classifier = build(config.model, split.labels, split.train["text"][:], config.seed)
         if getattr(config.data, "normalize", Normalization.NFC) == Normalization.NFC:
             add_nfc(classifier.tokenizer)
         data = tokenise_splits(split, classifier.tokenizer, classifier.max_length)

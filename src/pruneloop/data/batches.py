@@ -33,7 +33,7 @@ class TrainingBatches:
         world: int = 1,
     ) -> None:
         self._rows = rows.select_columns(["input_ids", "label"])
-        self._lengths: list[int] = list(rows["length"])
+        self._lengths: list[int] = rows["length"][:]
         self._collator = collator
         self._batch_size = batch_size
         self.seed = seed
@@ -75,7 +75,7 @@ class TrainingBatches:
 
 def shortest_first(rows: Dataset) -> list[int]:
     """Return the row numbers in the order of `evaluation_loader`."""
-    lengths: Sequence[int] = rows["length"]
+    lengths: Sequence[int] = rows["length"][:]
     return sorted(range(len(lengths)), key=lengths.__getitem__)
 
 

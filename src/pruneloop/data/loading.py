@@ -45,6 +45,8 @@ def load_splits(config: DataConfig) -> splits.Splits:
     log.info(f"data: {result.name}")
     counts = ", ".join(f"{key.replace('_', ' ')} {n:,}" for key, n in result.counts.items())
     log.info(f"rows: {counts}; labels: {', '.join(result.labels)}")
+    for name, labels in result.missing().items():
+        log.warning(f"warning: no row of the {name} split has the label {labels}")
     return result
 
 

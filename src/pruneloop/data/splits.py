@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy
 from datasets import ClassLabel, Dataset, Features, Value
 
 from pruneloop.data.sources import Corpus, Rows
@@ -24,6 +24,12 @@ class Splits:
     labels: list[str]
     counts: dict[str, int]
 
+    def missing(self) -> dict[str, str]:
+        """Return the labels that a split has no row of, by its name; none where it has all."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        found = {name: _missing(rows, self.labels) for name, rows in parts.items()}
+        return {name: labels for name, labels in found.items() if labels}
+
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """A hash of the texts, labels and label names of every split."""
@@ -33,7 +39,8 @@ class Splits:
 
 def _fingerprint(rows: Dataset, labels: Sequence[str]) -> str:
     digest = hashlib.sha256(json.dumps(list(labels)).encode())
-    for text, label in zip(rows["text"], rows["label"], strict=True):
+    # Sliced, here and everywhere: a column that is iterated over is read row by row.
+    for text, label in zip(rows["text"][:], rows["label"][:], strict=True):
         digest.update(json.dumps([text, label]).encode())
     return digest.hexdigest()[:32]
 
@@ -54,7 +61,7 @@ def split(
 
     Raises:
         InputError: fewer than two labels, another number of them than of names, a test
-            label that train lacks, or too few rows of a label to divide.
+            label that train lacks, or too few rows to divide.
     """
     labels = _sorted(set(corpus.train.labels))
     if len(labels) < 2:
@@ -78,19 +85,17 @@ def split(
     if corpus.test:
         test = _dataset(corpus.test, labels)
     else:
-        train, test = _hold_out(train, test_share, seed, corpus.train.labels)
-    in_test = set(test["text"])
-    overlap = [text in in_test for text in train["text"]]
+        train, test = _hold_out(train, test_share, seed)
+    in_test = set(test["text"][:])
+    overlap = [text in in_test for text in train["text"][:]]
     counts["train_rows_also_in_test"] = sum(overlap)
     if drop_overlap:
         train = train.select([i for i, shared in enumerate(overlap) if not shared])
     counts["dropped_overlap"] = sum(overlap) if drop_overlap else 0
-    if len(set(train["label"])) < len(labels):
-        gone = [label for index, label in enumerate(labels) if index not in set(train["label"])]
-        raise InputError(
-            f"data.drop_overlap=true: leaves no training row with the label {', '.join(gone)}"
-        )
-    train, held_out = _hold_out(train, validation, seed, corpus.train.labels)
+    if gone := _missing(train, labels):
+        raise InputError(f"data.drop_overlap=true: leaves no training row with the label {gone}")
+    train, held_out = _hold_out(train, validation, seed)
+    counts["repeated"] = len(train) + len(held_out) - len({*train["text"][:], *held_out["text"][:]})
     sizes = {"train": len(train), "validation": len(held_out), "test": len(test)}
     return Splits(corpus.name, train, held_out, test, list(label_names) or labels, counts | sizes)
 
@@ -108,13 +113,42 @@ def _dataset(rows: Rows, labels: list[str]) -> Dataset:
     )
 
 
-def _hold_out(rows: Dataset, share: float, seed: int, names: list[str]) -> tuple[Dataset, Dataset]:
-    try:
-        parts = rows.train_test_split(share, stratify_by_column="label", seed=seed)
-    except ValueError as error:
-        rarest, count = Counter(names).most_common()[-1]
-        raise InputError(
-            f"cannot hold out {share:g} of {len(rows)} rows with every label in both parts "
-            f"(the rarest label, {rarest}, has {count}): {error}"
-        ) from None
-    return parts["train"], parts["test"]
+def _hold_out(rows: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Return what stays, and what is held out: the share of every label, rounded.
+
+    Rows with the same text go the same way, under the label of the first of them. A label
+    has at least one text on either side, if it has two.
+
+    Raises:
+        InputError: no label has two texts.
+    """
+    by_text: dict[str, list[int]] = {}
+    for row, text in enumerate(rows["text"][:]):
+        by_text.setdefault(text, []).append(row)
+    labels = rows["label"][:]
+    by_label: dict[int, list[list[int]]] = {}
+    for alike in by_text.values():
+        by_label.setdefault(labels[alike[0]], []).append(alike)
+    generator = numpy.random.default_rng(seed)
+    held: set[int] = set()
+    for _, texts in sorted(by_label.items()):
+        shuffled = [texts[index] for index in generator.permutation(len(texts))[1:]]
+        held.update(_up_to(max(1, round(share * sum(map(len, texts)))), shuffled))
+    if not held:
+        raise InputError(f"cannot hold out {share:g} of {len(rows)} rows: no label has two texts")
+    stays = [row for row in range(len(rows)) if row not in held]
+    return rows.select(stays), rows.select(sorted(held))
+
+
+def _up_to(room: int, groups: list[list[int]]) -> list[int]:
+    """Return the rows of the groups that there is room for, in order; one group at least."""
+    found: list[int] = []
+    for group in groups:
+        if len(found) + len(group) <= room:
+            found += group
+    return found or min(groups, key=len, default=[])
+
+
+def _missing(part: Dataset, labels: Sequence[str]) -> str:
+    found = set(part["label"][:])
+    return ", ".join(label for index, label in enumerate(labels) if index not in found)

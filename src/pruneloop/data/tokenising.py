@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,12 @@ import datasets
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from pruneloop.errors import InputError
+from pruneloop.durable import check_folder, fresh_folder, publish_folder, seal_folder
+from pruneloop.errors import CheckpointError, InputError
 
+log = logging.getLogger(__name__)
+
+_ROWS = "rows.arrow"
 _UNKNOWN_WARN = 0.05
 _UNKNOWN_FAIL = 0.30
 
@@ -32,9 +38,9 @@ def _fingerprint(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: 
     # What the last call asked for stays in the tokenizer; it is not what it knows.
     del words["truncation"], words["padding"]
     digest.update(json.dumps(words, sort_keys=True).encode())
+    # As JSON, in which no two lists look alike, whatever stands in the texts.
     for column in ("text", "label"):
-        for value in rows[column]:
-            digest.update(str(value).encode() + b"\0")
+        digest.update(json.dumps(rows[column][:]).encode())
     return digest.hexdigest()[:32]
 
 
@@ -42,8 +48,35 @@ def tokenise(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int)
     """Tokenise the column `text`, cutting at `max_length` tokens.
 
     The result is kept in the datasets cache under a hash of the texts, the tokenizer
-    and the length, so that later runs and sweeps read it.
+    and the length, so that later runs and sweeps read it; a damaged one is made again.
     """
+    name = _fingerprint(rows, tokenizer, max_length)
+    entry = Path(datasets.config.HF_DATASETS_CACHE) / "pruneloop" / name
+    if not _is_whole(entry):
+        _encode(rows, tokenizer, max_length, entry)
+    table = Dataset.from_file(str(entry / _ROWS))
+    return Tokenised(
+        table.select_columns(["input_ids", "label", "length"]),
+        truncated=sum(table["truncated"][:]),
+        unknown=sum(table["unknown"][:]) / max(sum(table["words"][:]), 1),
+        fingerprint=name,
+    )
+
+
+def _is_whole(entry: Path) -> bool:
+    try:
+        check_folder(entry)
+    except CheckpointError as error:
+        if entry.exists():
+            log.warning(f"warning: {entry}: the kept tokens are made again ({error})")
+        return False
+    return True
+
+
+def _encode(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, entry: Path
+) -> None:
+    """Tokenise rows into a sealed folder of the cache."""
     unknown_id, special = tokenizer.unk_token_id, set(tokenizer.all_special_ids)
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -59,24 +92,18 @@ def tokenise(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int)
             "unknown": [sum(i == unknown_id for i in ids) for ids in whole],
         }
 
-    name = _fingerprint(rows, tokenizer, max_length)
-    cache = Path(datasets.config.HF_DATASETS_CACHE) / "pruneloop"
-    cache.mkdir(parents=True, exist_ok=True)
-    table = rows.map(
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = fresh_folder(entry.with_name(f".{entry.name}-{os.getpid()}"))
+    rows.map(
         encode,
         batched=True,
         desc="tokenising",
         remove_columns=["text"],
-        cache_file_name=str(cache / f"{name}.arrow"),
-        new_fingerprint=name,
+        cache_file_name=str(unfinished / _ROWS),
+        new_fingerprint=entry.name,
     )
-    words = sum(table["words"])
-    return Tokenised(
-        table.select_columns(["input_ids", "label", "length"]),
-        truncated=sum(table["truncated"]),
-        unknown=sum(table["unknown"]) / max(words, 1),
-        fingerprint=name,
-    )
+    seal_folder(unfinished)
+    publish_folder(unfinished, entry)
 
 
 def check_unknown(share: float) -> str | None:

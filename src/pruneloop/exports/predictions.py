@@ -29,6 +29,6 @@ def prediction_rows(
             text=text,
         )
         for row, (text, label) in enumerate(
-            zip(split.test["text"], split.test["label"], strict=True)
+            zip(split.test["text"][:], split.test["label"][:], strict=True)
         )
     ]
