@@ -13,7 +13,7 @@ FLOORS = [
     {"config", "pruning", "records"},
     {"data", "model", "training", "evaluation", "checkpoint", "tracking", "report"}
     | {"hub", "inspection", "machine"},
-    {"evidence", "exports", "facts", "plan", "run_state"},
+    {"evidence", "teacher", "exports", "facts", "plan", "run_state"},
     {"engine", "identity", "recorder"},
     {"checkpointer"},
     {"loop"},

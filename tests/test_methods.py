@@ -13,6 +13,7 @@ from torch.nn.utils import prune
 
 from pruneloop.errors import InvariantError
 from pruneloop.pruning import (
+    Blocks,
     Evidence,
     GlobalL1,
     Groups,
@@ -21,10 +22,12 @@ from pruneloop.pruning import (
     Magnitude,
     Masks,
     Method,
+    Movement,
     Random,
     RandomGlobal,
     StructuredLn,
     Taylor,
+    Wanda,
     drops_by_amount,
 )
 
@@ -387,6 +390,99 @@ def test_a_criterion_and_groups_are_apart() -> None:
     masks = method.prune(SMALL, Masks.dense(SMALL), [2, 1], saliency)
     found = {name: mask.int().tolist() for name, mask in masks.items()}
     assert found == {"a": [[1, 1, 1], [1, 0, 0]], "b": [[0, 1], [1, 1]]}
+
+
+def test_wanda_is_its_papers_formula() -> None:
+    """|w_ij| * ||x_j||: a small weight with a loud input stays."""
+    method = Method(Wanda(), Groups(together=False))
+    norms = {"a": tensor([[9.0, 1.0, 1.0]]), "b": tensor([[1.0, 100.0]])}
+    assert method.needs == Evidence.inputs
+    masks = method.prune(SMALL, Masks.dense(SMALL), [2, 2], norms)
+    found = {name: mask.int().tolist() for name, mask in masks.items()}
+    # a: 9 2 3 / 36 5 6, b: 10 50 / 9 800
+    assert found == {"a": [[1, 0, 0], [1, 1, 1]], "b": [[0, 1], [0, 1]]}
+
+
+def test_movement_takes_what_moved_towards_zero_first() -> None:
+    method = Method(Movement())
+    sums = {
+        "a": tensor([[3.0, -1.0, 0.0], [-7.0, 2.0, -1.0]]),
+        "b": tensor([[1e-30, -0.0], [5, 6]]),
+    }
+    assert method.needs == Evidence.movement
+    dense = Masks.dense(SMALL)
+    orders = [{"a": 1}, {"a": 2}, {"a": 3}]  # -7, then -1 twice by position
+    for k, lost in enumerate(orders, 1):
+        found = method.prune(SMALL, dense, [k], sums).zeros_by_name()
+        assert found == {"b": 0} | lost
+    assert not method.prune(SMALL, dense, [2], sums)["a"][0, 1]
+    six = method.prune(SMALL, dense, [6], sums)
+    assert {name: mask.int().tolist() for name, mask in six.items()} == {
+        "a": [[1, 0, 0], [0, 1, 0]],
+        "b": [[0, 0], [1, 1]],
+    }
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(seed=SEEDS, share=st.floats(0, 1), levels=st.integers(1, 40))
+def test_movement_against_brute_force(seed: int, share: float, levels: int) -> None:
+    """A stable sort of signed sums, most negative first, with many ties."""
+    generator = torch.Generator().manual_seed(seed)
+    sums = {"a": torch.randint(-levels, levels + 1, (9, 7), generator=generator) / 8}
+    masks = Masks({"a": torch.rand(9, 7, generator=generator) < 0.7})
+    weights = {"a": torch.ones(9, 7)}
+    masks.zero_weights(weights)
+    k = round(share * (int(masks["a"].sum()) - 1))
+    kept = masks["a"].flatten().nonzero().flatten().tolist()
+    order = sorted(kept, key=lambda index: float(sums["a"].flatten()[index]))
+    wanted = masks["a"].flatten().clone()
+    wanted[order[:k]] = False
+    found = Method(Movement()).prune(weights, masks, [k], sums)
+    assert torch.equal(found["a"].flatten(), wanted)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_movement_that_is_not_finite_is_an_error(bad: float) -> None:
+    ones = {"a": torch.ones(2)}
+    with pytest.raises(InvariantError, match="NaN or infinite"):
+        Method(Movement()).prune(ones, Masks.dense(ones), [1], {"a": tensor([bad, 1.0])})
+
+
+def test_two_of_four_by_hand() -> None:
+    """Out of every block its two smallest, ties by position; a third prune finds no room."""
+    method = Method(Magnitude(), Blocks(2, 4))
+    weights = {"a": tensor([[1.0, -2, 3, 4, 5, 5, 5, 5], [9, 8, 7, 6, -1, 2, -3, 4]])}
+    dense = Masks.dense(weights)
+    assert (method.units(dense), method.room(dense)) == ([16], [8])
+    one = method.prune(weights, dense, [4])
+    assert one["a"].int().tolist() == [[0, 1, 1, 1, 0, 1, 1, 1], [1, 1, 1, 0, 0, 1, 1, 1]]
+    one.zero_weights(weights)
+    two = method.prune(weights, one, [4])
+    assert two["a"].int().tolist() == [[0, 0, 1, 1, 0, 0, 1, 1], [1, 1, 0, 0, 0, 0, 1, 1]]
+    assert method.room(two) == [0]
+    assert method.zeros(dense, [8]) == (8, 8)
+    with pytest.raises(InvariantError, match="evenly"):
+        method.prune(weights, one, [3])
+    with pytest.raises(InvariantError, match="evenly"):
+        method.prune(weights, one, [16])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(seed=SEEDS, m=st.integers(2, 8), rows=st.integers(1, 5), blocks=st.integers(1, 4))
+def test_blocks_against_brute_force(seed: int, m: int, rows: int, blocks: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weights = {"a": torch.randint(-4, 5, (rows, blocks * m), generator=generator).float()}
+    masks = Masks.dense(weights)
+    for _ in range(m - 1):
+        wanted = masks["a"].clone()
+        for row in range(rows):
+            for start in range(0, blocks * m, m):
+                places = [i for i in range(start, start + m) if wanted[row, i]]
+                wanted[
+                    row, min(places, key=lambda i, row=row: abs(float(weights["a"][row, i])))
+                ] = 0
+        masks = Method(Magnitude(), Blocks(1, m)).prune(weights, masks, [rows * blocks])
+        assert torch.equal(masks["a"], wanted)
 
 
 CAPPED = [

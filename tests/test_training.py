@@ -14,7 +14,15 @@ from transformers import get_linear_schedule_with_warmup
 
 from pruneloop.errors import InvariantError
 from pruneloop.pruning import GlobalL1, Masks, prunable_weights
-from pruneloop.training import Batch, FineTuning, Progress, Recipe, seed_epoch
+from pruneloop.training import (
+    Batch,
+    Distillation,
+    FineTuning,
+    Progress,
+    Recipe,
+    cross_entropy,
+    seed_epoch,
+)
 
 NO_CLIP = 1e9
 
@@ -366,3 +374,53 @@ def test_biases_and_layer_norms_do_not_decay() -> None:
     for name, parameter in model.named_parameters():
         moved = not torch.equal(parameter, torch.ones_like(parameter))
         assert moved == (not name.endswith("bias") and "LayerNorm" not in name), name
+
+
+# -- distillation -------------------------------------------------------------------------
+
+
+def taught(model: nn.Module, batch: Batch, seed: int = 3) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    return batch | {"teacher": torch.randn(len(batch["labels"]), 2, generator=generator)}
+
+
+@pytest.mark.parametrize(("alpha", "temperature"), [(0.9, 2.0), (1.0, 5.5), (0.3, 1.0)])
+def test_distillation_is_the_formula(alpha: float, temperature: float) -> None:
+    model = tiny(dropout=0.0)
+    batch = taught(model, FixedBatches(4).batches[0])
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    hard = -logits.log_softmax(1)[range(4), batch["labels"]].mean()
+    teacher, student = (x.div(temperature).softmax(1) for x in (batch["teacher"], logits))
+    soft = (teacher * (teacher.log() - student.log())).sum(1).mean()
+    loss = Distillation(alpha, temperature)(model, batch)
+    assert torch.allclose(loss, (1 - alpha) * hard + alpha * temperature**2 * soft, atol=1e-6)
+
+
+def test_distillation_with_alpha_0_is_none_bit_for_bit() -> None:
+    found = []
+    for objective in (cross_entropy, Distillation(0.0, 2.0)):
+        model, batches = tiny(dropout=0.0), FixedBatches(4, 6)
+        if objective is not cross_entropy:
+            batches.batches = [taught(model, batch) for batch in batches.batches]
+        weights = prunable_weights(model)
+        list(
+            FineTuning(
+                model, batches, Accelerator(cpu=True), lambda: None, recipe(), 0, 1, objective
+            )
+        )
+        found.append({name: weight.detach() for name, weight in weights.items()})
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_a_hot_distillation_follows_the_difference_of_the_logits() -> None:
+    """For T -> infinity T^2 * KL has the gradient (student - teacher) / labels, both centred."""
+    student = torch.randn(5, 3, requires_grad=True)
+    teacher = torch.randn(5, 3)
+    student.data -= student.data.mean(1, keepdim=True)
+    teacher -= teacher.mean(1, keepdim=True)
+
+    def model(**_: Tensor) -> object:
+        return type("Output", (), {"logits": student, "loss": student.sum() * 0})
+
+    Distillation(1.0, 1e3)(model, {"teacher": teacher}).backward()
+    assert torch.allclose(student.grad * 5 * 3, student.detach() - teacher, atol=2e-3)

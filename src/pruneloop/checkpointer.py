@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch import Tensor
 
 from pruneloop.checkpoint import (
     Archive,
@@ -31,11 +33,21 @@ from pruneloop.training import FineTuning
 
 @dataclass
 class Live:
-    """The parts of a run that change: what a saved state is made of."""
+    """The parts of a run that change: what a saved state is made of.
+
+    `taught` are the teacher's logits, which the archive holds, and no state; `moved` is
+    the movement evidence of the round that trains, or has trained last.
+    """
 
     state: RunState
     pruned: PrunedModel
     tuning: FineTuning | None = None
+    taught: Tensor | None = None
+    moved: dict[str, Tensor] | None = None
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return what the next round is pruned from, by name."""
+        return self.pruned.state() | ({_MOVED: self.moved} if self.moved else {})
 
 
 class Checkpointer:
@@ -50,7 +62,7 @@ class Checkpointer:
         stop_requested: Callable[[], bool],
     ) -> None:
         self._states = states
-        self._archive = Archive(states.path / "archive")
+        self._archive = Archive(states.path / _ARCHIVE)
         self._accelerator = accelerator
         self._identity = identity
         self._policy = policy
@@ -98,7 +110,7 @@ class Checkpointer:
             InvariantError: a number is not finite: that must not replace what is.
             EnvironmentFault: there is no space, or a write was refused.
         """
-        tensors = live.pruned.state()
+        tensors = live.tensors()
         if live.tuning is not None:
             live.tuning.check()
             tensors["training"] = live.tuning.state()
@@ -125,15 +137,20 @@ class Checkpointer:
 
     def archive_kept(self, live: Live) -> None:
         """Seal the weights of the round that has just been kept, for a later one to go back to."""
-        self._write(live, _archived(live.state.round))
+        self._write(_archived(live.state.round), live.tensors())
 
     def archive_early(self, live: Live) -> None:
         """Seal the weights that rewinding goes back to."""
-        self._write(live, _EARLY)
+        self._write(_EARLY, live.pruned.state())
 
-    def _write(self, live: Live, name: str) -> None:
+    def archive_taught(self, live: Live) -> None:
+        """Seal the teacher's logits."""
+        if live.taught is not None:
+            self._write(_TAUGHT, {_TAUGHT: {_TAUGHT: live.taught}})
+
+    def _write(self, name: str, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         if self._accelerator.is_main_process:
-            self._archive.write(name, live.pruned.state())
+            self._archive.write(name, tensors)
         self._accelerator.wait_for_everyone()
 
     def rewind(self, live: Live) -> None:
@@ -154,9 +171,11 @@ class Checkpointer:
         """
         entry = self._archive.read(_archived(last_kept(live.state.records).round))
         live.pruned.load(entry.tensors("model"), entry.tensors("masks"))
+        if live.moved:
+            live.moved = entry.tensors(_MOVED)
 
 
-_EARLY = "early"
+_ARCHIVE, _EARLY, _TAUGHT, _MOVED = "archive", "early", "taught", "moved"
 
 
 def _archived(number: int) -> str:
@@ -167,7 +186,7 @@ def _archived(number: int) -> str:
 def _needed(state: RunState) -> set[str]:
     """Return the archive's entries that this state, or the one before it, can still ask for."""
     kept = [record.round for record in state.records if record.kept]
-    return {"dense", _EARLY, *map(_archived, kept[-2:])}
+    return {"dense", _EARLY, _TAUGHT, *map(_archived, kept[-2:])}
 
 
 # -- going on ------------------------------------------------------------------------------
@@ -194,8 +213,14 @@ def resume(saved: SavedState, own: Mapping[str, Any], plan: Plan, engine: Engine
         live = Live(RunState.restored(saved.position, predictions), engine.pruned)
         state, pruned = live.state, live.pruned
         pruned.load(saved.tensors("model"), saved.tensors("masks"))
+        if engine.teacher is not None and state.round > 0:
+            archive = Archive(saved.folder.parent / _ARCHIVE)
+            live.taught = archive.read(_TAUGHT).tensors(_TAUGHT)[_TAUGHT]
+        if _MOVED in saved:
+            live.moved = send_to_device(saved.tensors(_MOVED), device)
         if "training" in saved:
-            live.tuning = engine.fine_tuning(state.round, plan.recipe(state.round))
+            recipe = plan.recipe(state.round)
+            live.tuning = engine.fine_tuning(state.round, recipe, live.taught, live.moved)
             live.tuning.load_state(saved.tensors("training"))
             restore_random_state(saved.tensors(f"random-{rank}"), device)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:

@@ -25,7 +25,7 @@ Tokenizer = Enum("Tokenizer", ["auto", "kobert"])
 Format = Enum("Format", ["auto", "csv", "tsv", "json", "parquet"])
 Quoting = Enum("Quoting", ["minimal", "none"])
 Normalization = Enum("Normalization", ["NFC", "none"])
-Criterion = Enum("Criterion", ["magnitude", "random", "taylor"])
+Criterion = Enum("Criterion", ["magnitude", "random", "taylor", "wanda", "movement"])
 Group = Enum("Group", ["global", "layer"])
 Tracker = Enum("Tracker", ["none", "tensorboard", "mlflow", "trackio", "wandb"])
 Schedule = Enum("Schedule", ["geometric", "cubic", "linear", "oneshot"])
@@ -181,6 +181,10 @@ class PruneConfig(Checked):
                 hint = "try prune.scope=[qkv,ffn]" if key == "scope" else ""
                 raise refused(f"prune.{key}", value, "must be a name or a list of names", hint)
             setattr(self, key, names)
+        self.check_amount()
+
+    def check_amount(self) -> None:
+        """Make sure that exactly one thing says how much is pruned."""
         if self.target_sparsity is not None and self.amount is not None:
             raise refused(
                 "prune.target_sparsity",
@@ -201,12 +205,41 @@ class StructuredPruneConfig(PruneConfig):
 
 
 @dataclass(kw_only=True, slots=True)
+class PatternPruneConfig(PruneConfig):
+    """N:M pruning's own key: how many of how many neighbours stay."""
+
+    pattern: list[int] = MISSING
+
+    def __post_init__(self) -> None:
+        PruneConfig.__post_init__(self)
+        if len(self.pattern) != 2 or not 0 < self.pattern[0] < self.pattern[1]:
+            hint = "try prune.pattern=[2,4]"
+            raise refused("prune.pattern", self.pattern, "must be [n,m] with 0 < n < m", hint)
+
+    def check_amount(self) -> None:
+        """Make sure that the pattern alone says how much is pruned."""
+        for key, value in (("amount", self.amount), ("target_sparsity", self.target_sparsity)):
+            if value is not None:
+                hint = "the pattern says how much is pruned"
+                raise refused(f"prune.{key}", value, "excludes prune.pattern", hint)
+
+
+@dataclass(kw_only=True, slots=True)
 class RewindConfig(Checked):
     """What a round starts from: the weights as they are, or as they were early in round 0."""
 
     prefix: ClassVar[str] = "rewind."
     weights: bool = MISSING
     epoch: float = number(0, math.inf, "[)")
+
+
+@dataclass(kw_only=True, slots=True)
+class DistillConfig(Checked):
+    """How far a round follows the teacher, which is round 0."""
+
+    prefix: ClassVar[str] = "distill."
+    alpha: float = number(0, 1, "[]", "0 for the labels alone, 1 for the teacher alone")
+    temperature: float = number(0, math.inf, "()")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -247,6 +280,7 @@ class Config(Checked):
     finetune: FinetuneConfig = MISSING
     prune: PruneConfig = MISSING
     rewind: RewindConfig = MISSING
+    distill: DistillConfig = MISSING
     budget: BudgetConfig = MISSING
     checkpoint: CheckpointConfig = MISSING
 
@@ -258,6 +292,9 @@ class Config(Checked):
         if self.rewind.weights and self.rewind.epoch > self.finetune.dense_epochs:
             epochs = f"finetune.dense_epochs={self.finetune.dense_epochs}"
             raise refused("rewind.epoch", self.rewind.epoch, f"is behind the end of {epochs}")
+        if isinstance(self.prune, PatternPruneConfig) and self.budget.max_drop is not None:
+            pattern = f"prune.pattern={self.prune.pattern}: there is no half of a pattern to try"
+            raise refused("budget.max_drop", self.budget.max_drop, f"excludes {pattern}")
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -298,8 +335,9 @@ _GROUPS: dict[str, tuple[type[Checked], ...]] = {
     "data": (SampleData, FilesData, HubData),
     "model": (TinyModel, PretrainedModel),
     "finetune": (FinetuneConfig,),
-    "prune": (PruneConfig, StructuredPruneConfig),
+    "prune": (PruneConfig, StructuredPruneConfig, PatternPruneConfig),
     "rewind": (RewindConfig,),
+    "distill": (DistillConfig,),
 }
 
 

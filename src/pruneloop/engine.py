@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
@@ -13,9 +14,10 @@ from torch.utils.data import DataLoader
 from pruneloop.data.batches import TrainingBatches
 from pruneloop.errors import InvariantError
 from pruneloop.evaluation import ClassificationScores, Scores, evaluate_model
-from pruneloop.evidence import saliency
+from pruneloop.evidence import input_norms, moved, saliency
 from pruneloop.pruning import Evidence, Masks, PrunedModel
-from pruneloop.training import FineTuning, Recipe
+from pruneloop.teacher import Teacher
+from pruneloop.training import FineTuning, Recipe, cross_entropy
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Split:
     name: str
     loader: DataLoader[Any]
     rows: int
+    metric: ClassificationScores
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class Engine:
     batches: TrainingBatches
     validation: Split
     test: Split
-    metric: ClassificationScores
     evidence_batches: int
+    teacher: Teacher | None
 
     def evidence(
         self, needs: Evidence | None, number: int, recipe: Recipe, look: Callable[[], None]
@@ -49,27 +52,56 @@ class Engine:
         """Gather what a criterion needs, from the first global batches of a round's order."""
         if needs is None:
             return {}
+        gather = {Evidence.saliency: saliency, Evidence.inputs: input_norms}[needs]
         stream = self.batches.epoch(number, 0)
         groups = iter(lambda: list(islice(stream, recipe.accumulation)), [])
         first = islice(groups, self.evidence_batches)
-        return saliency(self.model, self.pruned.weights, first, self.accelerator, look)
+        return gather(self.model, self.pruned.weights, first, self.accelerator, look)
 
-    def fine_tuning(self, number: int, recipe: Recipe) -> FineTuning:
-        """Return a round's training, to iterate over."""
+    def fine_tuning(
+        self,
+        number: int,
+        recipe: Recipe,
+        taught: Tensor | None,
+        moved_so_far: dict[str, Tensor] | None,
+    ) -> FineTuning:
+        """Return a round's training, to iterate over.
+
+        Args:
+            taught: the teacher's logits that it follows, if any.
+            moved_so_far: sums of the movement evidence to add to, if they are wanted.
+        """
+        taught_by = self.teacher if taught is not None else None
+
+        def hold() -> None:
+            self.pruned.hold()
+            if moved_so_far is not None:
+                moved(self.pruned.weights, moved_so_far)
+
         return FineTuning(
             self.model,
-            self.batches,
+            self.batches.taught(taught),
             self.accelerator,
-            self.pruned.hold,
+            hold,
             recipe,
             self.batches.seed,
             number,
+            taught_by.objective if taught_by else cross_entropy,
         )
+
+    def unmoved(self) -> dict[str, Tensor]:
+        """Return sums of the movement evidence to start a round with."""
+        weights = self.pruned.weights.items()
+        return {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights}
+
+    def teach(self, look: Callable[[], None]) -> Tensor | None:
+        """Return the logits that the coming rounds follow; None without a teacher."""
+        return self.teacher.logits(self.accelerator, look) if self.teacher else None
 
     def measure(self, split: Split, look: Callable[[], None]) -> Scores:
         """Score the model on a split; `look` is called before every batch."""
         return evaluate_model(
-            self.model, split.loader, self.accelerator, split.rows, self.metric, look
+            self.model, split.loader, self.accelerator, split.rows, split.metric, look
         )
 
     def check_equal(self, masks: Masks) -> None:

@@ -10,7 +10,7 @@ import evaluate
 import numpy
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pruneloop.errors import InvariantError
@@ -26,7 +26,7 @@ class Scores:
     accuracy: float
     macro_f1: float
     loss: float
-    predictions: torch.Tensor = field(compare=False)
+    predictions: Tensor = field(compare=False)
 
 
 class ClassificationScores(evaluate.Metric):
@@ -57,6 +57,36 @@ class ClassificationScores(evaluate.Metric):
         return {"accuracy": float((predicted == true).mean()), "macro_f1": float(numpy.mean(f1))}
 
 
+def all_logits(
+    model: nn.Module,
+    loader: DataLoader[Any],
+    accelerator: Accelerator,
+    rows: int,
+    look: Callable[[], None] = lambda: None,
+) -> tuple[Tensor, Tensor]:
+    """Return a model's logits (rows x labels, float32) and the labels, in the loader's order.
+
+    Both are complete on every process, and on the CPU. `look` is called before every
+    batch; it may stop the evaluation by raising.
+
+    Raises:
+        InvariantError: not exactly `rows` rows were seen.
+    """
+    model.eval()
+    gathered: list[Tensor] = []
+    with torch.inference_mode():
+        for batch in loader:
+            look()
+            logits = model(**{k: v for k, v in batch.items() if k != "labels"}).logits
+            # Labels are small integers, which float32 holds exactly.
+            columns = torch.cat([logits.float(), batch["labels"][:, None].float()], dim=1)
+            gathered.append(accelerator.gather_for_metrics(columns))
+    table = torch.cat(gathered).cpu()
+    if len(table) != rows:
+        raise InvariantError(f"{len(table)} rows were evaluated instead of {rows}")
+    return table[:, :-1], table[:, -1].long()
+
+
 def evaluate_model(
     model: nn.Module,
     loader: DataLoader[Any],
@@ -65,33 +95,22 @@ def evaluate_model(
     metric: ClassificationScores,
     look: Callable[[], None] = lambda: None,
 ) -> Scores:
-    """Score a model on a loader that `accelerator` prepared.
-
-    `look` is called before every batch; it may stop the evaluation by raising.
+    """Score a model on a loader that `accelerator` prepared; `look` as in `all_logits`.
 
     Raises:
         InvariantError: not exactly `rows` rows were scored, or the loss is not finite.
     """
-    model.eval()
-    gathered: list[torch.Tensor] = []
-    with torch.inference_mode():
-        for batch in loader:
-            look()
-            logits = model(**{k: v for k, v in batch.items() if k != "labels"}).logits.float()
-            losses = nn.functional.cross_entropy(logits, batch["labels"], reduction="none")
-            columns = torch.stack([logits.argmax(-1), batch["labels"], losses], dim=1).double()
-            gathered.append(accelerator.gather_for_metrics(columns))
-    table = torch.cat(gathered).cpu()
-    if len(table) != rows:
-        raise InvariantError(f"{len(table)} rows were evaluated instead of {rows}")
-    loss = float(table[:, 2].mean())
+    logits, labels = all_logits(model, loader, accelerator, rows, look)
+    losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+    loss = float(losses.double().mean())
     if not numpy.isfinite(loss):
         raise InvariantError("the evaluation loss is not finite")
-    metric.add_batch(predictions=table[:, 0].long(), references=table[:, 1].long())
+    predictions = logits.argmax(-1)
+    metric.add_batch(predictions=predictions, references=labels)
     scores = metric.compute()
     return Scores(
         accuracy=scores["accuracy"],
         macro_f1=scores["macro_f1"],
         loss=loss,
-        predictions=table[:, 0].int(),
+        predictions=predictions.int(),
     )

@@ -1,5 +1,7 @@
 """The experiment: prune, measure the shock, fine-tune, measure; round after round."""
 
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pruneloop.checkpointer import Checkpointer, Live
@@ -56,7 +58,9 @@ class Loop:
         state, pruned = self.live.state, self.live.pruned
         method = self.plan.method(state.round)
         recipe = self.plan.recipe(state.round)
-        evidence = self.engine.evidence(method.needs, state.round, recipe, self.look)
+        evidence = self.live.moved or self.engine.evidence(
+            method.needs, state.round, recipe, self.look
+        )
         drops = self.plan.drops(state.round, state.factor, pruned.masks)
         pruned.prune(method, drops, evidence)
         self.engine.check_equal(pruned.masks)
@@ -69,7 +73,10 @@ class Loop:
         """Fine-tune with the round's recipe."""
         live, state = self.live, self.live.state
         if live.tuning is None:
-            live.tuning = self.engine.fine_tuning(state.round, self.plan.recipe(state.round))
+            live.moved = self.engine.unmoved() if self.plan.watches_movement else None
+            live.tuning = self.engine.fine_tuning(
+                state.round, self.plan.recipe(state.round), live.taught, live.moved
+            )
         tuning = live.tuning
         if self.plan.is_early(state.round, tuning.step, tuning.steps):
             self.checkpointer.archive_early(live)
@@ -88,6 +95,10 @@ class Loop:
         pruned.check()
         validation, test = self.measure(self.engine.validation), self.measure(self.engine.test)
         record = state.record(pruned, validation, test, self.plan.accepts)
+        if state.round == 0:
+            with self.looking("teacher", self.engine.batches) as look:
+                self.live.taught = self.engine.teach(look)
+            self.checkpointer.archive_taught(self.live)
         if record.kept:
             state.predict(test.predictions)
             if self.plan.budget.max_drop is not None:
@@ -101,14 +112,20 @@ class Loop:
             state.stage = Stage.DONE
 
     def measure(self, split: Split) -> Scores:
-        """Score the model on a split under a progress bar."""
-        with self.recorder.bar(self.live.state, split.name, len(split.loader)) as bar:
+        """Score the model on a split."""
+        with self.looking(split.name, split.loader) as look:
+            return self.engine.measure(split, look)
+
+    @contextmanager
+    def looking(self, what: str, batches: Sized) -> Iterator[Callable[[], None]]:
+        """Show a progress bar; yield what to call before every batch."""
+        with self.recorder.bar(self.live.state, what, len(batches)) as bar:
 
             def look() -> None:
                 bar.update()
                 self.look()
 
-            return self.engine.measure(split, look)
+            yield look
 
     def look(self) -> None:
         """Save if it is time, and stop if a signal asked for it."""

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pruneloop.checkpoint import StateFolder
 from pruneloop.checkpointer import Checkpointer, Live, resume
 from pruneloop.config import Config, Criterion, Normalization, PretrainedModel, Tracker, flat
-from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding
+from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding, shortest_first
 from pruneloop.data.loading import Data, load_splits, tokenise_splits
 from pruneloop.data.splits import Splits
 from pruneloop.engine import Engine, Split
@@ -37,7 +39,9 @@ from pruneloop.report.card import model_card
 from pruneloop.report.table import plan_table
 from pruneloop.run_state import RunState
 from pruneloop.signals import stop_requests
+from pruneloop.teacher import Teacher
 from pruneloop.tracking import Tracking, check_tracker
+from pruneloop.training import Batch, Distillation
 
 log = logging.getLogger(__name__)
 
@@ -196,23 +200,35 @@ def _engine(
 ) -> Engine:
     collator = padding(classifier.tokenizer, accelerator.device.type == "cuda")
     size = config.finetune.batch_size
-    model, validation, test = accelerator.prepare(
-        classifier.model,
+
+    def loader(rows: Dataset) -> DataLoader[Batch]:
         # Without gradients there is room for four times the rows.
-        evaluation_loader(data.validation.rows, collator, 4 * size),
-        evaluation_loader(data.test.rows, collator, 4 * size),
-    )
+        prepared: DataLoader[Batch] = accelerator.prepare(
+            evaluation_loader(rows, collator, 4 * size)
+        )
+        return prepared
+
+    def split(name: str, rows: Dataset) -> Split:
+        return Split(name, loader(rows), len(rows), metric)
+
+    model = accelerator.prepare(classifier.model)
     pruned.place()
+    teacher = None
+    if config.distill.alpha > 0:
+        objective = Distillation(config.distill.alpha, config.distill.temperature)
+        rows = data.train.rows
+        teacher = Teacher(objective, model, loader(rows), shortest_first(rows))
     rank, world = accelerator.process_index, accelerator.num_processes
+    metric = ClassificationScores(scores)
     return Engine(
         accelerator=accelerator,
         model=model,
         pruned=pruned,
         batches=TrainingBatches(data.train.rows, collator, size, config.seed, rank, world),
-        validation=Split("validation", validation, len(data.validation.rows)),
-        test=Split("test", test, len(data.test.rows)),
-        metric=ClassificationScores(scores),
+        validation=split("validation", data.validation.rows),
+        test=split("test", data.test.rows),
         evidence_batches=config.prune.evidence_batches,
+        teacher=teacher,
     )
 
 

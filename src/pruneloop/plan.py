@@ -9,12 +9,15 @@ from pruneloop.config import (
     Criterion,
     FinetuneConfig,
     Group,
+    PatternPruneConfig,
     PruneConfig,
     RewindConfig,
     StructuredPruneConfig,
 )
 from pruneloop.errors import ConfigError
 from pruneloop.pruning import (
+    Blocks,
+    Evidence,
     Groups,
     Lines,
     Masks,
@@ -71,6 +74,11 @@ class Plan:
             return False
         return step == round(self.rewind.epoch * steps / self.recipe(0).epochs)
 
+    @property
+    def watches_movement(self) -> bool:
+        """Whether the criterion wants to know how training moves the weights."""
+        return self.method(1).needs is Evidence.movement
+
     def accepts(self, dense: RoundRecord, record: RoundRecord) -> bool:
         """Whether a round has lost no more of round 0's validation score than may be lost."""
         if self.budget.max_drop is None:
@@ -122,6 +130,13 @@ def method_for(config: PruneConfig, seed: int, number: int) -> Method:
             criterion = criteria.Random(seed * 1_000_003 + number)
         case Criterion.taylor:
             criterion = criteria.Taylor()
+        case Criterion.wanda:
+            criterion = criteria.Wanda()
+        case Criterion.movement:
+            criterion = criteria.Movement()
+    if isinstance(config, PatternPruneConfig):
+        n, m = config.pattern
+        return Method(criterion, Blocks(n, m))
     units: Lines | Single = Single()
     if isinstance(config, StructuredPruneConfig):
         units = Lines(config.n, config.dim)
@@ -144,6 +159,8 @@ def recipe_for(config: FinetuneConfig, number: int) -> Recipe:
 
 def _planned(config: PruneConfig, rounds: int, method: Method, masks: Masks) -> Drops:
     kept, target = method.units(masks), config.target_sparsity
+    if isinstance(method.groups, Blocks):
+        return _by_pattern(method.groups, rounds, masks)
     if target is None:
         assert config.amount is not None
         return drops_by_amount(kept, rounds, config.amount)
@@ -152,6 +169,29 @@ def _planned(config: PruneConfig, rounds: int, method: Method, masks: Masks) -> 
         return drops_to_target(total, kept, rounds, target, config.schedule.name)
     except ValueError as error:
         raise ConfigError(f"prune.target_sparsity={target}: {error}") from None
+
+
+def _by_pattern(blocks: Blocks, rounds: int, masks: Masks) -> Drops:
+    """Return the drops that take one weight out of each block a round, as long as the pattern says.
+
+    Raises:
+        ConfigError: the blocks do not fit a matrix, or there are too few rounds.
+    """
+    drops: Drops = [[] for _ in range(rounds)]
+    pattern = f"prune.pattern=[{blocks.n},{blocks.m}]"
+    for name, mask in masks.items():
+        kept = blocks.kept(mask)
+        if kept is None:
+            raise ConfigError(
+                f"{pattern}: {name} does not divide into blocks of {blocks.m} that keep equally "
+                f"many; take it out by prune.exclude=[{name}]"
+            )
+        turns = max(kept - blocks.n, 0)
+        if turns > rounds:
+            raise ConfigError(f"rounds={rounds}: {pattern} takes one a round; try rounds={turns}")
+        for index in range(rounds):
+            drops[index].append(mask.numel() // blocks.m if index < turns else 0)
+    return drops
 
 
 def _check_room(config: PruneConfig, method: Method, masks: Masks, planned: Drops) -> None:

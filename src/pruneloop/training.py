@@ -30,6 +30,28 @@ def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
     return loss
 
 
+@dataclass(frozen=True)
+class Distillation:
+    """(1 - alpha) * cross-entropy + alpha * T^2 * KL(teacher, student), both softened by T.
+
+    Hinton et al. 2015, "Distilling the Knowledge in a Neural Network". T^2 keeps the
+    gradients' size. The batch carries the teacher's logits, rows x labels, as `teacher`.
+    """
+
+    alpha: float
+    temperature: float
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        output = model(**{name: value for name, value in batch.items() if name != "teacher"})
+        student, teacher = (
+            nn.functional.log_softmax(logits.float() / self.temperature, dim=-1)
+            for logits in (output.logits, batch["teacher"])
+        )
+        far = nn.functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
+        own: Tensor = output.loss
+        return (1 - self.alpha) * own + self.alpha * self.temperature**2 * far
+
+
 class Batches(Protocol):
     """What training needs of its data: a length, and an epoch's batches in order."""
 
@@ -128,7 +150,8 @@ class FineTuning:
         """Set up a round.
 
         Args:
-            hold: called before clipping; zeroes the gradients of pruned weights.
+            hold: called before clipping, with unscaled gradients; zeroes those of pruned
+                weights.
         """
         self._model = model
         self._batches = batches
@@ -185,10 +208,10 @@ class FineTuning:
         for parameters in self._optimizer.param_groups:
             parameters["lr"] = rate
         loss = self._backward(group)
-        self._hold()
         scaler = getattr(self._accelerator, "scaler", None)
         if scaler is not None:
             scaler.unscale_(self._optimizer)
+        self._hold()
         norm = nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.max_grad_norm)
         if scaler is not None:
             scaler.step(self._optimizer)  # skips a step whose gradients overflowed

@@ -1,6 +1,7 @@
 """Batches of rows of similar length, padded to the longest among them."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 
 import numpy
 import torch
@@ -38,6 +39,13 @@ class TrainingBatches:
         self._batch_size = batch_size
         self.seed = seed
         self._rank, self._world = rank, world
+        self._teacher: Tensor | None = None
+
+    def taught(self, logits: Tensor | None) -> "TrainingBatches":
+        """Return the same batches, each with its rows' part of a teacher's logits."""
+        found = copy(self)
+        found._teacher = logits
+        return found
 
     def __len__(self) -> int:
         """The number of batches of an epoch for one process."""
@@ -62,15 +70,16 @@ class TrainingBatches:
 
     def epoch(self, round_number: int, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Yield an epoch's batches behind the first `skip`."""
-        return iter(
-            DataLoader(
-                self._rows,
-                batch_sampler=self.order(round_number, epoch)[skip:],
-                collate_fn=self._collator,
-                # Its own generator: making an iterator must not draw from the global one.
-                generator=torch.Generator(),
-            )
+        order = self.order(round_number, epoch)[skip:]
+        loader = DataLoader(
+            self._rows,
+            batch_sampler=order,
+            collate_fn=self._collator,
+            # Its own generator: making an iterator must not draw from the global one.
+            generator=torch.Generator(),
         )
+        for rows, batch in zip(order, loader, strict=True):
+            yield batch if self._teacher is None else batch | {"teacher": self._teacher[rows]}
 
 
 def shortest_first(rows: Dataset) -> list[int]:

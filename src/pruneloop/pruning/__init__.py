@@ -5,7 +5,8 @@ and `Masks.zero_gradients` before each optimiser step keeps them zero. Nothing h
 knows about data or training.
 """
 
-from pruneloop.pruning.criteria import Evidence, Magnitude, Random, Taylor
+from pruneloop.pruning.blocks import Blocks
+from pruneloop.pruning.criteria import Evidence, Magnitude, Movement, Random, Taylor, Wanda
 from pruneloop.pruning.groups import Groups, Lines, Single
 from pruneloop.pruning.masks import Masks
 from pruneloop.pruning.methods import GlobalL1, LayerL1, Method, RandomGlobal, StructuredLn
@@ -14,6 +15,7 @@ from pruneloop.pruning.schedule import drops_by_amount, drops_to_target
 from pruneloop.pruning.scope import check_scope, kind_of, prunable_weights
 
 __all__ = [
+    "Blocks",
     "Evidence",
     "GlobalL1",
     "Groups",
@@ -22,12 +24,14 @@ __all__ = [
     "Magnitude",
     "Masks",
     "Method",
+    "Movement",
     "PrunedModel",
     "Random",
     "RandomGlobal",
     "Single",
     "StructuredLn",
     "Taylor",
+    "Wanda",
     "check_scope",
     "drops_by_amount",
     "drops_to_target",

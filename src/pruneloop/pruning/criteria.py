@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pruneloop.errors import InvariantError
 from pruneloop.pruning.masks import Masks
 
 Weights = Mapping[str, Tensor]
@@ -17,6 +18,8 @@ class Evidence(Enum):
     """What a criterion can need to know of the training rows, beyond the weights."""
 
     saliency = "the sum over batches of |w * dL/dw|, for every weight"
+    inputs = "the L2 norm of every input feature over the tokens"
+    movement = "minus the sum over the last round's steps of w * dL/dw, for every weight"
 
 
 class Criterion(Protocol):
@@ -82,3 +85,45 @@ class Taylor:
 
     def scores(self, weights: Weights, masks: Masks, evidence: Weights) -> Weights:
         return {name: evidence[name] * mask for name, mask in masks.items()}
+
+
+@dataclass(frozen=True)
+class Wanda:
+    """|w| times the L2 norm of its input over the tokens.
+
+    Sun et al. 2023, "A Simple and Effective Pruning Approach for Large Language Models".
+    """
+
+    needs = Evidence.inputs
+
+    def scores(self, weights: Weights, masks: Masks, evidence: Weights) -> Weights:
+        return {name: weights[name].detach().float().abs() * evidence[name] for name in masks}
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How far a round's training moved each weight away from 0, to first order.
+
+    Sanh et al. 2020, "Movement Pruning: Adaptive Sparsity by Fine-Tuning".
+    """
+
+    needs = Evidence.movement
+
+    def scores(self, weights: Weights, masks: Masks, evidence: Weights) -> Weights:
+        return {name: _ordered(evidence[name]) * mask for name, mask in masks.items()}
+
+
+def _ordered(values: Tensor) -> Tensor:
+    """Return positive floats that order as signed ones do, but for the mantissa's last bit.
+
+    The bits of a float order as a sign and a magnitude; turned into an unsigned integer
+    and shifted by one, they are the bits of a float that is not negative.
+
+    Raises:
+        InvariantError: a value is NaN or infinite.
+    """
+    if not bool(torch.isfinite(values).all()):
+        raise InvariantError("what a weight is ranked by is NaN or infinite")
+    bits = values.float().contiguous().view(torch.int32)
+    unsigned = torch.where(bits < 0, ~bits.long(), bits.long() + 2**31) % 2**32
+    return (unsigned >> 1).int().view(torch.float32)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pruneloop.errors import InvariantError
+from pruneloop.pruning.blocks import Blocks
 from pruneloop.pruning.criteria import Criterion, Evidence, Magnitude, Random, Weights
 from pruneloop.pruning.groups import Groups, Lines
 from pruneloop.pruning.masks import Masks
@@ -22,7 +23,7 @@ class Method:
     """A criterion, which ranks, and groups, which say what is ranked together."""
 
     criterion: Criterion
-    groups: Groups = _ALL_TOGETHER
+    groups: Groups | Blocks = _ALL_TOGETHER
 
     @property
     def needs(self) -> Evidence | None:
