@@ -73,10 +73,12 @@ PROGRAM = f"from {COMMAND[0]} import {COMMAND[1]} as main; main()"
 """The command as a line of Python."""
 
 
-def experiment(config: "Config", folder: Path, overrides: list[str]) -> None:
+def experiment(
+    config: "Config", folder: Path, overrides: list[str], shared: Path | None = None
+) -> None:
     """Run an experiment in this process."""
     module, name = EXPERIMENT
-    getattr(importlib.import_module(module), name)(config, folder, overrides)
+    getattr(importlib.import_module(module), name)(config, folder, overrides, shared)
 
 
 # -- small runs --------------------------------------------------------------------------------

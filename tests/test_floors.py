@@ -14,7 +14,7 @@ FLOORS = [
     {"data", "model", "training", "evaluation", "checkpoint", "tracking", "report"}
     | {"hub", "inspection", "machine"},
     {"evidence", "teacher", "exports", "facts", "plan", "run_state"},
-    {"engine", "identity", "recorder"},
+    {"dense", "engine", "identity", "recorder"},
     {"checkpointer"},
     {"loop"},
     {"pipeline"},

@@ -156,8 +156,10 @@ def test_minutes_save_within_a_round(uninterrupted, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "method",
     [
-        ("prune=random",),
-        ("rewind=weights", "rewind.epoch=0.7"),
+        ("prune=movement", "distill=logits", "rewind=weights", "rewind.epoch=0.7"),
+        pytest.param(("prune=random",), marks=pytest.mark.more),
+        pytest.param(("prune=wanda", "prune.evidence_batches=3"), marks=pytest.mark.more),
+        pytest.param(("prune=2of4",), marks=pytest.mark.more),
         pytest.param(("prune=taylor", "prune.evidence_batches=3"), marks=pytest.mark.more),
         pytest.param(("prune=layer_l1", "prune.scope=[qkv,embeddings]"), marks=pytest.mark.more),
     ],

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -33,6 +34,12 @@ from pruneloop.durable import (
 from pruneloop.errors import CheckpointError, FolderInUse
 
 log = logging.getLogger(__name__)
+
+STATE, ARCHIVE = "state", "archive"
+"""Where in a run's folder its states are, and where in there its archive is."""
+
+DENSE, EARLY = "dense", "early"
+"""What the archive's entries of round 0 are called: its end, and what rewinding goes back to."""
 
 _POSITION = "position.json"
 _KEPT = 2
@@ -66,6 +73,7 @@ class StateFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.archive = Archive(path / ARCHIVE)
         self._damaged: list[Path] = []
 
     @contextlib.contextmanager
@@ -187,25 +195,56 @@ class Archive:
     """Sealed weights of a run under a name, written once: what no state has to carry."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
-    def write(self, name: str, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def has(self, name: str) -> bool:
+        """Whether a whole entry of that name is there."""
+        with contextlib.suppress(CheckpointError):
+            check_folder(self.path / name)
+            return True
+        return False
+
+    def write(
+        self,
+        name: str,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        position: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         """Write tensors by file name, unless a whole entry of that name is there already.
+
+        Args:
+            position: what else belongs to them, as JSON can hold it.
 
         Raises:
             EnvironmentFault: there is no space, or a write was refused.
         """
-        with contextlib.suppress(CheckpointError):
-            check_folder(self._path / name)
+        if self.has(name):
             return
-        self._path.mkdir(exist_ok=True)
-        with saving(self._path, bytes_of(tensors)):
-            temporary = fresh_folder(self._path / f".{name}.tmp")
+        self.path.mkdir(exist_ok=True)
+        with saving(self.path, bytes_of(tensors)):
+            temporary = fresh_folder(self.path / f".{name}.tmp")
             for file, group in tensors.items():
                 save_tensors(temporary / f"{file}.safetensors", group)
-            (temporary / _POSITION).write_text("{}", encoding="utf-8")
+            text = json.dumps(dict(position))
+            (temporary / _POSITION).write_text(text, encoding="utf-8")
             seal_folder(temporary)
-            publish_folder(temporary, self._path / name)
+            publish_folder(temporary, self.path / name)
+
+    def copy(self, other: "Archive", name: str) -> None:
+        """Take over an entry of another archive, unless a whole one is there already.
+
+        Raises:
+            EnvironmentFault: there is no space, or a write was refused.
+        """
+        if self.has(name):
+            return
+        self.path.mkdir(exist_ok=True)
+        source, temporary = other.path / name, self.path / f".{name}.tmp"
+        with saving(self.path, sum(file.stat().st_size for file in source.iterdir())):
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copytree(source, temporary)
+            seal_folder(temporary)
+            publish_folder(temporary, self.path / name)
 
     def read(self, name: str) -> SavedState:
         """Return an entry.
@@ -214,15 +253,15 @@ class Archive:
             CheckpointError: it is not there, or damaged.
         """
         try:
-            return _read(self._path / name)
+            return _read(self.path / name)
         except CheckpointError as error:
             raise CheckpointError(
-                f"{self._path / name}: {error}; start over in another hydra.run.dir"
+                f"{self.path / name}: {error}; start over in another hydra.run.dir"
             ) from error
 
     def keep_only(self, *names: str) -> None:
         """Delete every other entry."""
-        for folder in self._path.glob("[!.]*"):
+        for folder in self.path.glob("[!.]*"):
             if folder.name not in names:
                 remove_folder(folder)
 

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 
 from pruneloop.checkpoint import (
+    DENSE,
+    EARLY,
     Archive,
     SavedState,
     StateFolder,
@@ -20,6 +23,7 @@ from pruneloop.checkpoint import (
     save_tensors,
 )
 from pruneloop.config import CheckpointConfig
+from pruneloop.dense import DenseRound
 from pruneloop.durable import saving
 from pruneloop.engine import Engine
 from pruneloop.errors import CheckpointError, InvariantError, Preempted
@@ -27,7 +31,7 @@ from pruneloop.identity import foreign
 from pruneloop.plan import Plan
 from pruneloop.pruning import PrunedModel
 from pruneloop.records import last_kept
-from pruneloop.run_state import RunState, Stage
+from pruneloop.run_state import Predictions, RunState, Stage
 from pruneloop.training import FineTuning
 
 
@@ -60,13 +64,15 @@ class Checkpointer:
         identity: Mapping[str, Any],
         policy: CheckpointConfig,
         stop_requested: Callable[[], bool],
+        dense: DenseRound,
     ) -> None:
         self._states = states
-        self._archive = Archive(states.path / _ARCHIVE)
+        self._archive = states.archive
         self._accelerator = accelerator
         self._identity = identity
         self._policy = policy
         self._stop_requested = stop_requested
+        self._dense = dense
         # Agreeing on a signal must not wait for a GPU: a group of its own on the CPUs.
         many = accelerator.num_processes > 1
         self._agreement = torch.distributed.new_group(backend="gloo") if many else None
@@ -139,18 +145,30 @@ class Checkpointer:
         """Seal the weights of the round that has just been kept, for a later one to go back to."""
         self._write(_archived(live.state.round), live.tensors())
 
+    def archive_dense(self, live: Live) -> None:
+        """Seal round 0, with all that a run needs that takes it over."""
+        tensors = live.tensors() | {"predictions": live.state.predictions.tensors()}
+        record = asdict(live.state.records[0])
+        self._write(DENSE, tensors, {"identity": self._dense.identity, "record": record})
+        self._dense.leave(self._archive)
+
     def archive_early(self, live: Live) -> None:
         """Seal the weights that rewinding goes back to."""
-        self._write(_EARLY, live.pruned.state())
+        self._write(EARLY, live.pruned.state())
 
     def archive_taught(self, live: Live) -> None:
         """Seal the teacher's logits."""
         if live.taught is not None:
             self._write(_TAUGHT, {_TAUGHT: {_TAUGHT: live.taught}})
 
-    def _write(self, name: str, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def _write(
+        self,
+        name: str,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        position: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         if self._accelerator.is_main_process:
-            self._archive.write(name, tensors)
+            self._archive.write(name, tensors, position)
         self._accelerator.wait_for_everyone()
 
     def rewind(self, live: Live) -> None:
@@ -160,7 +178,7 @@ class Checkpointer:
             CheckpointError: the archive has lost them.
         """
         pruned = live.pruned
-        pruned.load(self._archive.read(_EARLY).tensors("model"), pruned.masks)
+        pruned.load(self._archive.read(EARLY).tensors("model"), pruned.masks)
         pruned.masks.zero_weights(pruned.weights)
 
     def undo(self, live: Live) -> None:
@@ -175,24 +193,49 @@ class Checkpointer:
             live.moved = entry.tensors(_MOVED)
 
 
-_ARCHIVE, _EARLY, _TAUGHT, _MOVED = "archive", "early", "taught", "moved"
+_TAUGHT, _MOVED = "taught", "moved"
 
 
 def _archived(number: int) -> str:
     """Return what a round's weights are called in the archive."""
-    return f"kept-{number}" if number else "dense"
+    return f"kept-{number}" if number else DENSE
 
 
 def _needed(state: RunState) -> set[str]:
     """Return the archive's entries that this state, or the one before it, can still ask for."""
     kept = [record.round for record in state.records if record.kept]
-    return {"dense", _EARLY, _TAUGHT, *map(_archived, kept[-2:])}
+    return {DENSE, EARLY, _TAUGHT, *map(_archived, kept[-2:])}
 
 
 # -- going on ------------------------------------------------------------------------------
 
 
-def resume(saved: SavedState, own: Mapping[str, Any], plan: Plan, engine: Engine) -> Live:
+def take_over(entry: SavedState, states: StateFolder, plan: Plan, engine: Engine) -> Live:
+    """Stand before round 1, with another run's round 0; its matrices are counted anew.
+
+    Raises:
+        CheckpointError: it lacks something, or was written by another version.
+    """
+    source, pruned = Archive(entry.folder.parent), engine.pruned
+    try:
+        pruned.load(entry.tensors("model"), pruned.masks)
+        live = Live(RunState(left=plan.method(1).units(pruned.masks)), pruned)
+        live.state.take_over(entry.position["record"], pruned)
+        live.state.predictions = Predictions(**entry.tensors("predictions"))
+        if _MOVED in entry:
+            live.moved = send_to_device(entry.tensors(_MOVED), engine.accelerator.device)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise foreign(entry, f" ({type(error).__name__}: {error})") from error
+    if engine.accelerator.is_main_process:
+        for name in (EARLY, DENSE):
+            if source.has(name):
+                states.archive.copy(source, name)
+    return live
+
+
+def resume(
+    saved: SavedState, own: Mapping[str, Any], states: StateFolder, plan: Plan, engine: Engine
+) -> Live:
     """Take over a saved state, with its weights, masks, moments and random numbers.
 
     Args:
@@ -213,9 +256,9 @@ def resume(saved: SavedState, own: Mapping[str, Any], plan: Plan, engine: Engine
         live = Live(RunState.restored(saved.position, predictions), engine.pruned)
         state, pruned = live.state, live.pruned
         pruned.load(saved.tensors("model"), saved.tensors("masks"))
-        if engine.teacher is not None and state.round > 0:
-            archive = Archive(saved.folder.parent / _ARCHIVE)
-            live.taught = archive.read(_TAUGHT).tensors(_TAUGHT)[_TAUGHT]
+        if engine.teacher is not None and (state.round > 1 or state.stage is not Stage.PRUNE):
+            taught = states.archive.read(_TAUGHT)
+            live.taught = taught.tensors(_TAUGHT)[_TAUGHT]
         if _MOVED in saved:
             live.moved = send_to_device(saved.tensors(_MOVED), device)
         if "training" in saved:

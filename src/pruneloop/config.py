@@ -274,6 +274,7 @@ class Config(Checked):
     device: Device = MISSING
     tracker: Tracker = MISSING
     push_to_hub: str | None = MISSING
+    start_from: str | None = MISSING
     control: bool = MISSING
     data: DataConfig = MISSING
     model: ModelConfig = MISSING

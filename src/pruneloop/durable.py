@@ -56,8 +56,9 @@ def fresh_folder(path: Path) -> Path:
 
 
 def seal_folder(folder: Path) -> None:
-    """Flush and hash every file of a folder; write the hashes into its manifest, last."""
+    """Flush and hash every file of a folder; write the hashes into a new manifest, last."""
     hashes = {}
+    (folder / _MANIFEST).unlink(missing_ok=True)
     for path in sorted(folder.iterdir()):
         flush_file(path)
         hashes[path.name] = _hash(path)

@@ -16,7 +16,7 @@ from pruneloop.run_state import Stage
 log = logging.getLogger(__name__)
 
 # Settings that change nothing of what a run computes.
-_FREE = ("checkpoint.", "tracker", "push_to_hub", "control", "data.title")
+_FREE = ("checkpoint.", "tracker", "push_to_hub", "start_from", "control", "data.title")
 
 
 def identity(

@@ -56,6 +56,8 @@ class Loop:
     def prune(self) -> None:
         """Take exactly the planned units, the same ones on every process."""
         state, pruned = self.live.state, self.live.pruned
+        if state.round == 1:
+            self.ask_teacher()
         method = self.plan.method(state.round)
         recipe = self.plan.recipe(state.round)
         evidence = self.live.moved or self.engine.evidence(
@@ -68,6 +70,12 @@ class Loop:
             self.checkpointer.rewind(self.live)
         state.draft.amount = sum(drops) / max(sum(state.left), 1)
         state.left = [units - k for units, k in zip(state.left, drops, strict=True)]
+
+    def ask_teacher(self) -> None:
+        """Have the teacher, which is still the model itself, judge the training rows once."""
+        with self.looking("teacher", self.engine.batches) as look:
+            self.live.taught = self.engine.teach(look)
+        self.checkpointer.archive_taught(self.live)
 
     def train(self) -> None:
         """Fine-tune with the round's recipe."""
@@ -95,13 +103,11 @@ class Loop:
         pruned.check()
         validation, test = self.measure(self.engine.validation), self.measure(self.engine.test)
         record = state.record(pruned, validation, test, self.plan.accepts)
-        if state.round == 0:
-            with self.looking("teacher", self.engine.batches) as look:
-                self.live.taught = self.engine.teach(look)
-            self.checkpointer.archive_taught(self.live)
         if record.kept:
             state.predict(test.predictions)
-            if self.plan.budget.max_drop is not None:
+            if state.round == 0:
+                self.checkpointer.archive_dense(self.live)
+            elif self.plan.budget.max_drop is not None:
                 self.checkpointer.archive_kept(self.live)
         else:
             self.checkpointer.undo(self.live)

@@ -4,7 +4,7 @@ import logging
 import os
 import platform
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +14,13 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from pruneloop.checkpoint import StateFolder
-from pruneloop.checkpointer import Checkpointer, Live, resume
+from pruneloop.checkpoint import STATE, StateFolder
+from pruneloop.checkpointer import Checkpointer, Live, resume, take_over
 from pruneloop.config import Config, Criterion, Normalization, PretrainedModel, Tracker, flat
 from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding, shortest_first
 from pruneloop.data.loading import Data, load_splits, tokenise_splits
 from pruneloop.data.splits import Splits
+from pruneloop.dense import DenseRound, dense_identity
 from pruneloop.engine import Engine, Split
 from pruneloop.evaluation import ClassificationScores
 from pruneloop.exports.checkpoint import export
@@ -46,19 +47,22 @@ from pruneloop.training import Batch, Distillation
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, path: Path, overrides: list[str]) -> list[RoundRecord]:
+def run(
+    config: Config, path: Path, overrides: list[str], shared: Path | None = None
+) -> list[RoundRecord]:
     """Run all rounds in a folder, or go on where an earlier run stopped in it.
 
     Leaves the records and the permanent, verified checkpoint there; returns the records.
 
     Args:
         overrides: what the command line changed of conf/, for the record.
+        shared: where the runs of a sweep leave round 0 for each other.
     """
     check_before_loading(config)
     precision = config.finetune.precision
     with processes(config.device, precision, config.tracker, path) as accelerator:
         folder = RunFolder(Path(broadcast_object_list([str(path)])[0]))
-        states = StateFolder(folder.path / "state")
+        states = StateFolder(folder.path / STATE)
         main = accelerator.is_main_process
         if not main:
             logging.getLogger().setLevel(logging.ERROR)
@@ -68,7 +72,7 @@ def run(config: Config, path: Path, overrides: list[str]) -> list[RoundRecord]:
             stop_requests() as stop_requested,
             logging_redirect_tqdm(),
         ):
-            records = _go_on(config, overrides, folder, states, accelerator, stop_requested)
+            records = _go_on(config, overrides, folder, states, accelerator, stop_requested, shared)
         # The run is done, also if the hub refuses it.
         if main and config.push_to_hub is not None:
             message = f"{last_kept(records).sparsity:.2%} sparse"
@@ -89,6 +93,7 @@ def _run_control(
     budget = replace(config.budget, max_drop=None)
     control = replace(config, prune=prune, budget=budget, control=False)
     control.tracker, control.push_to_hub = Tracker.none, None
+    control.start_from = str(folder.path)
     logger, level = logging.getLogger(), logging.getLogger().level
     logger.setLevel(logging.WARNING)  # its lines would be taken for the run's own
     try:
@@ -127,6 +132,7 @@ def _go_on(
     states: StateFolder,
     accelerator: Accelerator,
     stop_requested: Callable[[], bool],
+    shared: Path | None,
 ) -> list[RoundRecord]:
     """Find out where to begin, run the rounds, and export what they leave."""
     main = accelerator.is_main_process
@@ -152,26 +158,41 @@ def _go_on(
         folder.write_facts(facts)
     engine = _engine(config, data, classifier, pruned, accelerator, states.path / "scores")
     own["tokens"] = data.fingerprint
-    if saved is None:
-        live = Live(RunState(left=plan.method(1).units(pruned.masks)), pruned)
-    else:
-        log.info(f"going on in {folder.path} from round {saved.position['round']}")
-        live = resume(saved, own, plan, engine)
-    checkpointer = Checkpointer(states, accelerator, own, config.checkpoint, stop_requested)
-    steps = live.state.steps + (live.tuning.step if live.tuning else 0)
-    tracking = Tracking(accelerator, folder.path, flat(config), steps)
-    try:
-        Loop(
-            plan, engine, live, checkpointer, Recorder(folder, tracking, config.rounds, main)
-        ).run()
-    finally:
-        tracking.close()
+    start_from = Path(config.start_from).expanduser() if config.start_from else None
+    with closing(DenseRound(dense_identity(own, plan, pruned.masks), start_from, shared)) as dense:
+        checkpointer = Checkpointer(
+            states, accelerator, own, config.checkpoint, stop_requested, dense
+        )
+        if saved is None:
+            live = _begin(dense, states, plan, engine, checkpointer)
+        else:
+            log.info(f"going on in {folder.path} from round {saved.position['round']}")
+            live = resume(saved, own, states, plan, engine)
+        steps = live.state.steps + (live.tuning.step if live.tuning else 0)
+        with closing(Tracking(accelerator, folder.path, flat(config), steps)) as tracking:
+            recorder = Recorder(folder, tracking, config.rounds, main)
+            Loop(plan, engine, live, checkpointer, recorder).run()
     if main:
         accelerator.unwrap_model(engine.model, keep_fp32_wrapper=False)  # takes autocast off
         _export(folder, split, data, classifier, live)
         _say_where(folder, live.state.records)
     accelerator.wait_for_everyone()
     return live.state.records
+
+
+def _begin(
+    dense: DenseRound, states: StateFolder, plan: Plan, engine: Engine, checkpointer: Checkpointer
+) -> Live:
+    """Begin a run: with round 0, or behind it, where another run has left one."""
+    accelerator = engine.accelerator
+    with accelerator.main_process_first():
+        entry = dense.find(accelerator.is_main_process)
+    if entry is None:
+        return Live(RunState(left=plan.method(1).units(engine.pruned.masks)), engine.pruned)
+    log.info(f"round 0: taken over from {entry.folder}")
+    live = take_over(entry, states, plan, engine)
+    checkpointer.save(live)  # records are never without a state to go on from
+    return live
 
 
 def _pruned_model(config: Config, classifier: Classifier) -> PrunedModel:

@@ -85,14 +85,10 @@ class RunState:
             accepts: says of round 0 and of this one whether this one is kept.
         """
         self.tick()
-        masks, zeros = pruned.masks, pruned.masks.zeros
         record = RoundRecord(
             round=self.round,
             **asdict(self.draft),
-            prunable=masks.prunable,
-            zeros=zeros,
-            sparsity=zeros / masks.prunable,
-            model_sparsity=zeros / pruned.parameters,
+            **_counts(pruned),
             accuracy=scores.accuracy,
             macro_f1=scores.macro_f1,
             loss=scores.loss,
@@ -101,13 +97,25 @@ class RunState:
             kept=True,
         )
         record = replace(record, kept=accepts([*self.records, record][0], record))
+        self._append(record, pruned)
+        return record
+
+    def take_over(self, record: Mapping[str, Any], pruned: PrunedModel) -> None:
+        """Stand before round 1, with another run's record of round 0.
+
+        Raises:
+            KeyError, TypeError, ValueError: it was another version's.
+        """
+        self._append(RoundRecord(**(dict(record) | _counts(pruned))), pruned)
+        self.next_round()
+
+    def _append(self, record: RoundRecord, pruned: PrunedModel) -> None:
         self.records.append(record)
-        by_name = masks.zeros_by_name()
-        for name, mask in masks.items():
+        by_name = pruned.masks.zeros_by_name()
+        for name, mask in pruned.masks.items():
             size, lost = mask.numel(), by_name[name]
             share = lost / size
             self.layers.append(LayerRecord(self.round, name, kind_of(name), size, lost, share))
-        return record
 
     def predict(self, labels: Tensor) -> None:
         """Take over the labels of the round under way, which is kept."""
@@ -144,3 +152,14 @@ class RunState:
         state.layers = [LayerRecord(**record) for record in position["layers"]]
         state.predictions = Predictions(**predictions)
         return state
+
+
+def _counts(pruned: PrunedModel) -> dict[str, Any]:
+    """Return what a record says of a model's zeros."""
+    prunable, zeros = pruned.masks.prunable, pruned.masks.zeros
+    return {
+        "prunable": prunable,
+        "zeros": zeros,
+        "sparsity": zeros / prunable,
+        "model_sparsity": zeros / pruned.parameters,
+    }

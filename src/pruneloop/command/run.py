@@ -83,7 +83,10 @@ def _execute(composed: DictConfig) -> float | list[float] | None:
             "other; run the one to upload by itself, in its folder"
         )
     overrides = list(hydra_config.overrides.task)
-    records = pipeline.run(config, Path(hydra_config.runtime.output_dir), overrides)
+    folder = Path(hydra_config.runtime.output_dir)
+    swept = hydra_config.mode == RunMode.MULTIRUN
+    shared = folder.parent / "round0" if swept else None
+    records = pipeline.run(config, folder, overrides, shared)
     kept = last_kept(records)
     direction = getattr(hydra_config.sweeper, "direction", None)  # a search has one
     if direction is None:
