@@ -42,9 +42,9 @@ def rounds_of(folder: Path, seed: int, overrides: tuple[str, ...]) -> list[dict[
 
 def ngrams(facts: Path, seed: int) -> float:
     """Return the test accuracy of character n-grams on a run's training rows."""
-    sizes = json.loads(facts.read_text())["config"]["data"]
-    train = generate(sizes["train_rows"], seed)
-    test = generate(sizes["test_rows"], seed + 1, [text for text, _ in train])
+    config = json.loads(facts.read_text())["config"]
+    train = generate(config["data.train_rows"], seed)
+    test = generate(config["data.test_rows"], seed + 1, [text for text, _ in train])
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), sublinear_tf=True)
     features = vectorizer.fit_transform(text for text, _ in train)
     model = LogisticRegression(max_iter=300).fit(features, [label for _, label in train])

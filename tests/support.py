@@ -102,8 +102,8 @@ LONG = (
 
 BUDGET = (
     *SMALL,
-    *("data.train_rows=600", "finetune.dense_epochs=25", "finetune.batch_size=8"),
-    *("finetune.learning_rate=1e-6", "prune.amount=0.6", "rounds=5", "budget.max_drop=0.02"),
+    *("data.train_rows=1600", "finetune.dense_epochs=6", "finetune.dense_learning_rate=1e-2"),
+    *("finetune.learning_rate=1e-6", "prune.amount=0.5", "rounds=5", "budget.max_drop=0.02"),
 )
 """A run that learns, and that loses more than its budget on the way."""
 

@@ -177,7 +177,7 @@ def test_a_round_that_loses_too_much_is_undone(tmp_path: Path) -> None:
         before = last_kept(rounds[: r.round]) if r.round else r
         failed = sum(not other.kept for other in rounds[: r.round])
         left = before.prunable - before.zeros
-        assert r.round == 0 or r.zeros - before.zeros == round(0.6 / 2**failed * left)
+        assert r.round == 0 or r.zeros - before.zeros == round(0.5 / 2**failed * left)
     kept = last_kept(rounds)
     assert exported_zeros(tmp_path) == kept.zeros
     pruned_right = sum(row.pruned == row.label for row in folder.read_predictions())
@@ -205,10 +205,10 @@ def test_kept_weights_go_back_to_the_early_ones(
     starts: list[dict[str, Tensor]] = []
     real = Engine.fine_tuning
 
-    def fine_tuning(self: Engine, number: int, recipe: Recipe) -> FineTuning:
+    def fine_tuning(self: Engine, number: int, recipe: Recipe, *rest: object) -> FineTuning:
         starts.append({name: t.clone() for name, t in self.pruned.tensors().items()})
         starts[-1] |= {f"mask {name}": mask for name, mask in self.pruned.masks.items()}
-        return real(self, number, recipe)
+        return real(self, number, recipe, *rest)
 
     monkeypatch.setattr(Engine, "fine_tuning", fine_tuning)
     learning = ("finetune.dense_learning_rate=1e-2", "finetune.dense_epochs=2")
@@ -226,3 +226,36 @@ def test_kept_weights_go_back_to_the_early_ones(
 def test_rewinding_to_behind_the_end_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"rewind\.epoch=3\.0: is behind the end"):
         composed("rewind=weights", "rewind.epoch=3", "finetune.dense_epochs=2")
+
+
+# -- the last weight of a matrix ------------------------------------------------------------
+
+
+EMPTYING = (*SMALL, "prune.amount=0.77", "rounds=4")
+
+
+def test_a_round_that_would_empty_a_matrix_ends_the_run_before_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment(composed(*EMPTYING), tmp_path, [])
+    rounds = read_rounds(tmp_path)
+    assert 1 < len(rounds) < 5 and all(r["kept"] for r in rounds)
+    assert f"the run ends before round {len(rounds)}" in caplog.text
+    assert "would lose its last weight" in caplog.text
+    weights = load_file(tmp_path / "checkpoint/model.safetensors")
+    zeros = sum(int((weights[name] == 0).sum()) for name in weights if "layer.0" in name)
+    assert zeros >= rounds[-1]["zeros"]
+    caplog.clear()
+    before = read_rounds(tmp_path)
+    experiment(composed(*EMPTYING), tmp_path, [])  # and it is finished
+    assert "finished already" in caplog.text or read_rounds(tmp_path) == before
+
+
+def test_a_budget_tries_half_of_what_would_empty_a_matrix(tmp_path: Path) -> None:
+    """Nothing is lost from a model that has learnt nothing: only the last weight stops it."""
+    alone = tmp_path / "alone"
+    experiment(composed(*EMPTYING), alone, [])
+    experiment(composed(*EMPTYING, "budget.max_drop=0.9"), tmp_path / "budget", [])
+    found = read_rounds(tmp_path / "budget")
+    assert found[-1]["zeros"] > read_rounds(alone)[-1]["zeros"]
+    assert [r["round"] for r in found] == list(range(len(found)))

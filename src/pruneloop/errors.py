@@ -56,6 +56,10 @@ class InvariantError(PruneloopError):
     exit_code = 6
 
 
+class EmptyMatrix(InvariantError):
+    """A prune would take the last weight of a matrix."""
+
+
 class Preempted(BaseException):
     """A signal asked the run to stop; its state is saved and it can go on.
 

@@ -1,15 +1,19 @@
 """The experiment: prune, measure the shock, fine-tune, measure; round after round."""
 
+import logging
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pruneloop.checkpointer import Checkpointer, Live
 from pruneloop.engine import Engine, Split
+from pruneloop.errors import EmptyMatrix
 from pruneloop.evaluation import Scores
 from pruneloop.plan import Plan
 from pruneloop.recorder import Recorder
 from pruneloop.run_state import Stage
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,6 @@ class Loop:
             self.look()
             if state.stage is Stage.PRUNE:
                 self.prune()
-                state.stage = Stage.SHOCK
             elif state.stage is Stage.SHOCK:
                 state.draft.shock_accuracy = self.measure(self.engine.validation).accuracy
                 state.stage = Stage.TRAIN
@@ -54,7 +57,10 @@ class Loop:
                 self.recorder.end_round(state, recipe)
 
     def prune(self) -> None:
-        """Take exactly the planned units, the same ones on every process."""
+        """Take exactly the planned units, the same ones on every process.
+
+        What would empty a matrix is not taken: the run ends before it, or tries half.
+        """
         state, pruned = self.live.state, self.live.pruned
         if state.round == 1:
             self.ask_teacher()
@@ -64,12 +70,27 @@ class Loop:
             method.needs, state.round, recipe, self.look
         )
         drops = self.plan.drops(state.round, state.factor, pruned.masks)
-        pruned.prune(method, drops, evidence)
+        try:
+            pruned.prune(method, drops, evidence)
+        except EmptyMatrix as error:
+            self.narrow(error)
+            return
         self.engine.check_equal(pruned.masks)
         if self.plan.rewind.weights:
             self.checkpointer.rewind(self.live)
         state.draft.amount = sum(drops) / max(sum(state.left), 1)
         state.left = [units - k for units, k in zip(state.left, drops, strict=True)]
+        state.stage = Stage.SHOCK
+
+    def narrow(self, error: EmptyMatrix) -> None:
+        """Have the round try half with a budget; without one, end as if it were not planned."""
+        state = self.live.state
+        state.factor /= 2
+        halved = self.plan.budget.max_drop is not None
+        if not halved or self.plan.enough(state.round, state.factor, self.live.pruned.masks):
+            log.warning(f"warning: the run ends before round {state.round}: {error}")
+            state.stage = Stage.DONE
+            self.checkpointer.save(self.live)
 
     def ask_teacher(self) -> None:
         """Have the teacher, which is still the model itself, judge the training rows once."""

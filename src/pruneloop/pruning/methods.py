@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pruneloop.errors import InvariantError
+from pruneloop.errors import EmptyMatrix
 from pruneloop.pruning.blocks import Blocks
 from pruneloop.pruning.criteria import Criterion, Evidence, Magnitude, Random, Weights
 from pruneloop.pruning.groups import Groups, Lines
@@ -64,8 +64,8 @@ class Method:
         The weights must be 0 where they are pruned already.
 
         Raises:
-            InvariantError: a matrix would lose its last weight, the cap leaves too
-                little, or a score is not finite.
+            EmptyMatrix: a matrix would lose its last weight.
+            InvariantError: the cap leaves too little, or a score is not finite.
         """
         scores = self.criterion.scores(weights, masks, evidence or {})
         found: dict[str, Tensor] = {}
@@ -78,7 +78,7 @@ def _none_empty(masks: Masks) -> Masks:
     """Return the masks, having made sure that no matrix is empty."""
     for name, mask in masks.items():
         if not bool(mask.any()):
-            raise InvariantError(
+            raise EmptyMatrix(
                 f"{name} would lose its last weight; prune less, or take it out by "
                 f"prune.exclude=[{name}], or cap it by prune.max_layer_sparsity=0.99"
             )
