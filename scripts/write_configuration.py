@@ -27,7 +27,7 @@ values and comments in `conf/`. A key is set as `KEY=VALUE` on the command line.
 |---|---|---|---|
 """
 NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
-NAMES |= {type(None): "null", Any: "name or list", list[str]: "list"}
+NAMES |= {type(None): "null", Any: "name or list", list[str]: "list", list[Any]: "list"}
 # Where a key's default and comment stand, the first that has it; then the group's others.
 FILES = {
     "": ["config.yaml"],
@@ -89,7 +89,7 @@ def rows() -> Iterator[str]:
             continue
         value, comment = values[0]
         default = "must be given" if value == "???" else f"`{value}`"
-        kind = allowed(field.type, field.metadata.get("range"))
+        kind = field.metadata.get("kind") or allowed(field.type, field.metadata.get("range"))
         comment = comment.replace("|", r"\|")
         yield f"| `{key}` | {kind} | {default} | {comment} |"
 

@@ -440,9 +440,9 @@ def test_a_hub_csv_keeps_the_reviews_na_and_null(hub_folder: Path) -> None:
     assert (rows.texts, rows.empty) == (["NA", "null", "좋다"], 0)
 
 
-def test_a_hub_data_set_that_cannot_be_read_is_an_input_error(hub_folder: Path) -> None:
+def test_a_row_of_a_hub_folder_that_cannot_be_read_is_named(hub_folder: Path) -> None:
     (hub_folder / "train.csv").write_text(HEADER + "좋다,1\n싫다,정말,0\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"data\.name=.*cannot be loaded"):
+    with pytest.raises(InputError, match=r"train\.csv, line 3: 3 columns instead of 2"):
         load(data_config("hub", name=str(hub_folder)))
 
 

@@ -9,8 +9,9 @@ tell is checked by the class itself.
 import hashlib
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -22,7 +23,9 @@ from pruneloop.ranges import Checked, number, refused
 Device = Enum("Device", ["auto", "cpu", "cuda"])
 Precision = Enum("Precision", ["fp32", "bf16", "fp16"])
 Tokenizer = Enum("Tokenizer", ["auto", "kobert"])
-Format = Enum("Format", ["auto", "csv", "tsv", "json", "parquet"])
+Format = Enum("Format", ["auto", "csv", "tsv", "json", "parquet", "xlsx"])
+Layout = Enum("Layout", ["table", "folders"])
+BadRows = Enum("BadRows", ["error", "skip"])
 Quoting = Enum("Quoting", ["minimal", "none"])
 Normalization = Enum("Normalization", ["NFC", "none"])
 Criterion = Enum("Criterion", ["magnitude", "random", "taylor", "wanda", "movement"])
@@ -32,9 +35,29 @@ Schedule = Enum("Schedule", ["geometric", "cubic", "linear", "oneshot"])
 Metric = Enum("Metric", ["accuracy", "macro_f1"])
 
 
+def _word(key: str, value: Any, hint: str = "") -> str:
+    """Return a name that YAML may have read as something else.
+
+    Raises:
+        ConfigError: it is no text and no number: `yes`, `no`, `true` and lists are none.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        hint = hint or "put quotes around yes, no, true and false"
+        raise refused(key, str(value).lower(), "must be a text", hint)
+    return unicodedata.normalize("NFC", str(value))
+
+
+def _check_file_names(key: str, value: Any) -> None:
+    names = value if isinstance(value, list) else [value]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise refused(key, value, "must be a file's name, or a list of such names")
+    if len(set(names)) < len(names):
+        raise refused(key, f"[{','.join(names)}]", "has a file twice")
+
+
 @dataclass(kw_only=True, slots=True)
 class DataConfig(Checked):
-    """What every source of rows has: how much is held out, and what is dropped."""
+    """What every source of rows has: how much is used and held out, and what is dropped."""
 
     prefix: ClassVar[str] = "data."
     validation: float = number(
@@ -42,6 +65,8 @@ class DataConfig(Checked):
     )
     split_seed: int = number(0)
     drop_overlap: bool = MISSING
+    max_train_rows: int | None = number(2)
+    max_test_rows: int | None = number(1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -54,13 +79,28 @@ class SampleData(DataConfig):
 
 @dataclass(kw_only=True, slots=True)
 class CorpusData(DataConfig):
-    """What a real corpus has: columns, a normal form, names for its labels."""
+    """What a real corpus has: columns, a normal form, names for its labels, bad rows."""
 
-    text: str = MISSING
-    label: str = MISSING
-    label_names: list[str] = MISSING
+    text: Any = MISSING
+    label: Any = field(default=MISSING, metadata={"kind": "text"})
+    label_names: list[Any] = MISSING
+    min_rows_per_label: int = number(1)
     normalize: Normalization = MISSING
     test_share: float = number(0, 1, "()", "a share of the rows")
+    bad_rows: BadRows = MISSING
+    max_bad: float = number(0, 1, "[)", "a share of the rows")
+
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        self.text = _word("data.text", self.text)
+        self.label = _word("data.label", self.label)
+        hint = """write 'data.label_names=["no","yes"]'"""
+        names = [_word("data.label_names", name, hint).strip() for name in self.label_names]
+        for name in names:
+            if not name or names.count(name) > 1:
+                listed = f"[{','.join(names)}]"
+                raise refused("data.label_names", listed, "needs a name of its own for each label")
+        self.label_names = names
 
 
 @dataclass(kw_only=True, slots=True)
@@ -69,24 +109,43 @@ class FilesData(CorpusData):
 
     title: str | None = MISSING
     path: str | None = MISSING
-    train: str = MISSING
-    test: str | None = MISSING
+    train: Any = MISSING
+    test: Any = MISSING
     format: Format = MISSING
+    layout: Layout = MISSING
+    columns: list[Any] = MISSING
+    records: str | None = MISSING
     delimiter: str | None = MISSING
     quoting: Quoting = MISSING
     encoding: str = MISSING
+    max_bytes: int = number(1)
 
     def __post_init__(self) -> None:
-        Checked.__post_init__(self)
+        CorpusData.__post_init__(self)
+        _check_file_names("data.train", self.train)
+        if self.test is not None:
+            _check_file_names("data.test", self.test)
+        self.columns = [_word("data.columns", column).strip() for column in self.columns]
+        self._check_columns()
         if self.delimiter == r"\t":  # as a command line can write it
             self.delimiter = "\t"
-        if self.delimiter is not None and len(self.delimiter) != 1:
+        if self.delimiter is not None and (
+            len(self.delimiter) != 1 or self.delimiter in '\r\n"\0\ufeff'
+        ):
             raise refused(
                 "data.delimiter",
                 repr(self.delimiter),
-                "must be one character",
+                "must be one character, and no quote or line end",
                 r'write a tab as data.delimiter="\t"',
             )
+
+    def _check_columns(self) -> None:
+        listed = f"[{','.join(self.columns)}]"
+        if len(set(self.columns)) < len(self.columns):
+            raise refused("data.columns", listed, "has a column twice")
+        for key, column in (("data.text", self.text), ("data.label", self.label)):
+            if self.columns and column not in self.columns:
+                raise refused("data.columns", listed, f"lacks {column!r}, which is {key}")
 
 
 @dataclass(kw_only=True, slots=True)

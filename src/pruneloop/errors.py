@@ -1,5 +1,32 @@
 """What can go wrong, and the exit code that each of it ends the process with."""
 
+import unicodedata
+
+_LONGEST = 960  # with what the error frame puts in front, a line has less than 1,000
+
+
+def printable(text: str) -> str:
+    """Return a text of which no character acts on a terminal, or is invisible.
+
+    Controls, escape sequences, marks of direction, line ends and lone surrogates are shown
+    as Python escapes them.
+    """
+    if text.isprintable():
+        return text
+    acting = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in acting else char
+        for char in text
+    )
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most `most` characters: its middle goes, as hints stand at the end."""
+    if len(text) <= most:
+        return text
+    tail = most // 3
+    return text[: most - tail - 5] + " ... " + text[-tail:]
+
 
 def reason(error: BaseException) -> str:
     """Return the first line of what an exception says, or its name if it says nothing."""
@@ -10,6 +37,10 @@ class PruneloopError(Exception):
     """A failure with one line to say. `exit_code` 1 is reserved for our own bugs."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        # Here, so that no message has to think of what a file's names and cells may hold.
+        return shortened(printable(Exception.__str__(self)), _LONGEST)
 
 
 class ConfigError(PruneloopError, ValueError):

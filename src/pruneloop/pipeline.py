@@ -156,6 +156,7 @@ def _go_on(
         facts = run_facts(config, overrides, split, data, pruned, plan.zeros, accelerator)
         _announce(facts, plan, len(pruned.masks))
         folder.write_facts(facts)
+        folder.write_rejected(split.rejected)
     engine = _engine(config, data, classifier, pruned, accelerator, states.path / "scores")
     own["tokens"] = data.fingerprint
     start_from = Path(config.start_from).expanduser() if config.start_from else None

@@ -69,6 +69,19 @@ class PredictionRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RejectedRow:
+    """A row of a data file that was left out: where it stands, why, and as it stands there.
+
+    `line` is that of its first line, or its number where a file has no lines.
+    """
+
+    file: str
+    line: int
+    reason: str
+    raw: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataFacts:
     """What the rows were; `fingerprints` are hashes of every split's texts and labels."""
 
@@ -120,6 +133,7 @@ class RunFolder:
         self.rounds_csv = path / "rounds.csv"
         self.layers_csv = path / "layers.csv"
         self.predictions_csv = path / "predictions.csv"
+        self.rejected_csv = path / "rejected.csv"
         self.status = path / "STATUS.json"
         self.facts = path / "run.json"
         self.checkpoint = path / "checkpoint"
@@ -142,6 +156,13 @@ class RunFolder:
         """Write predictions.csv."""
         # All quoted: a text may hold anything, also a lone carriage return.
         write_atomically(self.predictions_csv, _csv(PredictionRecord, rows, csv.QUOTE_ALL))
+
+    def write_rejected(self, rows: Sequence[RejectedRow]) -> None:
+        """Write rejected.csv where rows were left out; without any, there is no such file."""
+        if rows:
+            write_atomically(self.rejected_csv, _csv(RejectedRow, rows, csv.QUOTE_ALL))
+        else:
+            self.rejected_csv.unlink(missing_ok=True)
 
     def read_rounds(self) -> list[RoundRecord]:
         """Read rounds.jsonl; an absent file is an empty record."""

@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pruneloop.config import CorpusData, DataConfig
 from pruneloop.data import sources, splits, tokenising
+from pruneloop.errors import printable, shortened
 
 log = logging.getLogger(__name__)
 
@@ -34,20 +35,31 @@ class Data:
 def load_splits(config: DataConfig) -> splits.Splits:
     """Read the rows and divide them, saying what was read, dropped and changed."""
     corpus = sources.load(config)
+    of_corpus = config if isinstance(config, CorpusData) else None
     result = splits.split(
         corpus,
-        config.validation,
-        config.test_share if isinstance(config, CorpusData) else 0.0,
-        config.split_seed,
-        config.drop_overlap,
-        config.label_names if isinstance(config, CorpusData) else (),
+        validation=config.validation,
+        test_share=of_corpus.test_share if of_corpus else 0.0,
+        seed=config.split_seed,
+        drop_overlap=config.drop_overlap,
+        label_names=of_corpus.label_names if of_corpus else (),
+        min_rows_per_label=of_corpus.min_rows_per_label if of_corpus else 1,
+        max_train_rows=config.max_train_rows,
+        max_test_rows=config.max_test_rows,
     )
-    log.info(f"data: {result.name}")
+    log.info(printable(f"data: {result.name}"))
     counts = ", ".join(f"{key.replace('_', ' ')} {n:,}" for key, n in result.counts.items())
-    log.info(f"rows: {counts}; labels: {', '.join(result.labels)}")
+    log.info(f"rows: {counts}; labels: {_named(result)}")
     for name, labels in result.missing().items():
-        log.warning(f"warning: no row of the {name} split has the label {labels}")
+        log.warning(printable(f"warning: no row of the {name} split has the label {labels}"))
     return result
+
+
+def _named(result: splits.Splits) -> str:
+    """Return the labels, each with the name that stands for it."""
+    pairs = zip(result.values, result.labels, strict=True)
+    said = ", ".join(value if value == name else f"{value}={name}" for value, name in pairs)
+    return shortened(printable(said), 900)
 
 
 def tokenise_splits(

@@ -2,20 +2,26 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy
 from datasets import ClassLabel, Dataset, Features, Value
 
-from pruneloop.data.sources import Corpus, Rows
-from pruneloop.errors import InputError
+from pruneloop.data.labels import in_order, spelled_twice
+from pruneloop.data.rows import Corpus, Rows
+from pruneloop.errors import InputError, shortened
+from pruneloop.records import RejectedRow
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The three splits with the columns `text` and `label`, and what happened to rows."""
+    """The three splits with the columns `text` and `label`, and what happened to rows.
+
+    `labels` are the names that the model gets for the `values` that stand in the files.
+    """
 
     name: str
     train: Dataset
@@ -23,6 +29,8 @@ class Splits:
     test: Dataset
     labels: list[str]
     counts: dict[str, int]
+    values: list[str] = field(default_factory=list)
+    rejected: list[RejectedRow] = field(default_factory=list)
 
     def missing(self) -> dict[str, str]:
         """Return the labels that a split has no row of, by its name; none where it has all."""
@@ -52,33 +60,30 @@ def split(
     seed: int,
     drop_overlap: bool,
     label_names: Sequence[str] = (),
+    min_rows_per_label: int = 1,
+    max_train_rows: int | None = None,
+    max_test_rows: int | None = None,
 ) -> Splits:
     """Hold validation rows out of train (and test rows, where the corpus has none).
 
     The label map is the sorted labels of train (by number, if they are numbers), under
-    the names given for them. Rows of train whose text also
-    stands in test are counted, and dropped on request.
+    the names given for them. Rows of train whose text also stands in test are counted, and
+    dropped on request. Of train and test at most so many rows are taken, of each label its
+    share; validation comes out of those of train.
 
     Raises:
-        InputError: fewer than two labels, another number of them than of names, a test
-            label that train lacks, or too few rows to divide.
+        InputError: fewer than two labels, another number of them than of names, one with too
+            few rows or in two spellings, a test label that train lacks, or too few rows to
+            divide.
     """
-    labels = _sorted(set(corpus.train.labels))
-    if len(labels) < 2:
-        raise InputError(f"only one label ({labels[0]}) in the training rows; two are needed")
-    if corpus.test:
-        unseen = sorted(set(corpus.test.labels) - set(labels))
-        if unseen:
-            raise InputError(f"labels of the test split that train lacks: {', '.join(unseen)}")
-    if label_names and len(label_names) != len(labels):
-        raise InputError(
-            f"data.label_names has {len(label_names)} names for {len(labels)} labels: "
-            f"{', '.join(labels)}"
-        )
+    labels = in_order(set(corpus.train.labels))
+    _check_labels(corpus, labels, label_names, min_rows_per_label)
     parts = [corpus.train, corpus.test] if corpus.test else [corpus.train]
+    rejected = [row for rows in parts for row in rows.rejected]
     counts = {
-        "read": sum(len(rows) + rows.empty for rows in parts),
+        "read": sum(rows.read for rows in parts),
         "empty": sum(rows.empty for rows in parts),
+        "rejected": len(rejected),
         "normalized": sum(rows.normalized for rows in parts),
     }
     train = _dataset(corpus.train, labels)
@@ -86,6 +91,10 @@ def split(
         test = _dataset(corpus.test, labels)
     else:
         train, test = _hold_out(train, test_share, seed)
+    whole = len(train) + len(test)
+    train = _at_most(train, max_train_rows, max(2, min_rows_per_label), seed, "train")
+    test = _at_most(test, max_test_rows, 1, seed, "test")
+    counts["left_out"] = whole - len(train) - len(test)
     in_test = set(test["text"][:])
     overlap = [text in in_test for text in train["text"][:]]
     counts["train_rows_also_in_test"] = sum(overlap)
@@ -96,13 +105,84 @@ def split(
         raise InputError(f"data.drop_overlap=true: leaves no training row with the label {gone}")
     train, held_out = _hold_out(train, validation, seed)
     counts["repeated"] = len(train) + len(held_out) - len({*train["text"][:], *held_out["text"][:]})
-    sizes = {"train": len(train), "validation": len(held_out), "test": len(test)}
-    return Splits(corpus.name, train, held_out, test, list(label_names) or labels, counts | sizes)
+    counts |= {"train": len(train), "validation": len(held_out), "test": len(test)}
+    names = list(label_names) or labels
+    return Splits(corpus.name, train, held_out, test, names, counts, labels, rejected)
 
 
-def _sorted(labels: set[str]) -> list[str]:
-    numbers = all(label.isdecimal() for label in labels)
-    return sorted(labels, key=int) if numbers else sorted(labels)
+def _check_labels(
+    corpus: Corpus, labels: list[str], label_names: Sequence[str], least: int
+) -> None:
+    """Make sure that the labels can be told apart, and that each can be learnt."""
+    places = (corpus.test.places if corpus.test else {}) | corpus.train.places
+    in_test = set(corpus.test.labels) if corpus.test else set()
+    if twice := spelled_twice({*labels, *in_test}):
+        one, other = (f"{label!r} ({places.get(label, 'a row')})" for label in twice)
+        raise InputError(
+            f"labels that are one number in two spellings: {one} and {other}; write them alike"
+        )
+    if len(labels) < 2:
+        raise InputError(f"only one label ({labels[0]}) in the training rows; two are needed")
+    if unseen := in_order(in_test - set(labels)):
+        raise InputError(f"labels of the test split that train lacks: {', '.join(unseen)}")
+    if label_names and len(label_names) != len(labels):
+        raise InputError(
+            f"data.label_names has {len(label_names)} names for {len(labels)} labels: "
+            f"{', '.join(labels)}"
+        )
+    counts = Counter(corpus.train.labels)
+    if rare := [label for label in labels if counts[label] < least]:
+        listed = ", ".join(f"{label} has {counts[label]}" for label in rare)
+        first = places.get(rare[0])
+        raise InputError(
+            f"data.min_rows_per_label={least}: the training rows of some labels are fewer: "
+            f"{shortened(listed, 400)}{f' (the first: {first})' if first else ''}; mend the rows, "
+            "or set a smaller number"
+        )
+
+
+def _at_most(rows: Dataset, most: int | None, least: int, seed: int, part: str) -> Dataset:
+    """Return so many rows in their order: of each label its share, and a few at least.
+
+    Raises:
+        InputError: so many rows are fewer than what each label needs.
+    """
+    if most is None or len(rows) <= most:
+        return rows
+    by_label: dict[int, list[int]] = {}
+    for row, label in enumerate(rows["label"][:]):
+        by_label.setdefault(label, []).append(row)
+    taken = _shares({label: len(numbers) for label, numbers in by_label.items()}, most, least)
+    if sum(taken.values()) > most:
+        raise InputError(
+            f"data.max_{part}_rows={most}: fewer than {least} for each of {len(taken)} labels"
+        )
+    generator = numpy.random.default_rng(seed)
+    kept = [
+        numbers[index]
+        for label, numbers in sorted(by_label.items())
+        for index in generator.permutation(len(numbers))[: taken[label]]
+    ]
+    return rows.select(sorted(kept))
+
+
+def _shares(sizes: dict[int, int], most: int, least: int) -> dict[int, int]:
+    """Divide a number among labels by their sizes; each has a few, even if it is then more."""
+    rows = sum(sizes.values())
+    floors = {label: min(size, least) for label, size in sizes.items()}
+    taken = {label: max(floors[label], size * most // rows) for label, size in sizes.items()}
+
+    def lacks(label: int) -> tuple[int, int]:
+        return sizes[label] * most - taken[label] * rows, -label
+
+    while sum(taken.values()) < most:
+        taken[max((label for label in sizes if taken[label] < sizes[label]), key=lacks)] += 1
+    while sum(taken.values()) > most:
+        above = [label for label in sizes if taken[label] > floors[label]]
+        if not above:
+            break
+        taken[min(above, key=lacks)] -= 1
+    return taken
 
 
 def _dataset(rows: Rows, labels: list[str]) -> Dataset:

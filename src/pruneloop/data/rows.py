@@ -1,0 +1,104 @@
+"""Texts with their labels, out of the rows of any source; and what was left out, and why."""
+
+import json
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pruneloop.config import BadRows, CorpusData, Normalization
+from pruneloop.data.cells import BadCell, Row, is_blank, spelled, visible
+from pruneloop.errors import InputError, printable
+from pruneloop.records import RejectedRow
+
+
+@dataclass
+class Rows:
+    """Texts with their label names, and what was done to them on the way in.
+
+    `places` says where each label stands first.
+    """
+
+    texts: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    empty: int = 0
+    normalized: int = 0
+    rejected: list[RejectedRow] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def read(self) -> int:
+        """How many rows the source has."""
+        return len(self.texts) + self.empty + len(self.rejected)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A source's rows; `test` is None where the source has no test split."""
+
+    train: Rows
+    test: Rows | None
+    name: str
+
+
+def collect(rows: Iterable[Row], config: CorpusData, name: str) -> Rows:
+    """Return the texts and labels of rows, and count what is dropped or changed.
+
+    Raises:
+        InputError: there is no text; or a row cannot be read for certain, and is not to be
+            left out; or too many of them are.
+    """
+    found, first = Rows(), ""
+    for row in rows:
+        try:
+            _add(row, config, found)
+        except BadCell as error:
+            if config.bad_rows == BadRows.error:
+                hint = "data.bad_rows=skip leaves such rows out"
+                raise InputError(f"{row.place}: {error}; {hint}") from None
+            first = first or f"{row.place}: {error}"
+            found.rejected.append(_rejected(row, str(error), name))
+    if len(found.rejected) > config.max_bad * found.read:
+        raise InputError(
+            f"{name}: {len(found.rejected)} of {found.read} rows cannot be read for certain, more "
+            f"than data.max_bad={config.max_bad:g}; {first}"
+        )
+    if not found.texts:
+        raise InputError(f"{name}: no row with a text; is the file empty?")
+    return found
+
+
+def _add(row: Row, config: CorpusData, found: Rows) -> None:
+    if row.fault:
+        raise BadCell(row.fault)
+    text = _read(row, config.text, "text")
+    if text is None or is_blank(text):
+        found.empty += 1
+        return
+    label = visible(_read(row, config.label, "label") or "")
+    if not label:
+        raise BadCell("the label is missing")
+    if config.normalize == Normalization.NFC:
+        joined = unicodedata.normalize("NFC", text)
+        found.normalized += joined != text
+        text = joined
+    found.texts.append(text)
+    found.labels.append(label)
+    found.places.setdefault(label, row.place)
+
+
+def _read(row: Row, column: str, what: str) -> str | None:
+    try:
+        return spelled(row.cells[column])
+    except BadCell as error:
+        raise BadCell(f"the {what} {error}") from None
+
+
+def _rejected(row: Row, why: str, name: str) -> RejectedRow:
+    # A lone surrogate cannot be written, and would take the whole list with it.
+    raw = row.raw or json.dumps(row.cells, ensure_ascii=False, default=repr)
+    raw = raw.encode(errors="backslashreplace").decode()
+    file = row.place.rpartition(",")[0] or name
+    return RejectedRow(file=file, line=row.line, reason=printable(why), raw=raw)
