@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from transformers import BertForSequenceClassification
 
-    from pruneloop.config import Config
+    from pruneloop.config import Config, DataConfig
+    from pruneloop.data.rows import Rows
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -206,6 +207,38 @@ def read_facts(folder: Path) -> dict:
 def states(folder: Path) -> list[str]:
     """Return the names of the states saved by the run in folder/run, the oldest first."""
     return sorted(path.name for path in (folder / "run/state").glob("state-*"))
+
+
+# -- data files --------------------------------------------------------------------------------
+
+HEADER = "text,label\n"
+
+
+def data_config(group: str, **overrides: object) -> "DataConfig":
+    """Return the configuration of a source of rows."""
+    from omegaconf import OmegaConf, open_dict
+
+    choice = composed_raw(f"data={group}")
+    with open_dict(choice.data):
+        choice.data.update(overrides)
+    return OmegaConf.to_object(choice.data)
+
+
+def files_config(
+    folder: Path | str | None, train: str | list[str], **overrides: object
+) -> "DataConfig":
+    """Return the configuration of files in a folder or behind a URL."""
+    path = None if folder is None else str(folder)
+    return data_config("files", path=path, train=train, **overrides)
+
+
+def read(folder: Path, name: str, content: str | bytes, **overrides: object) -> "Rows":
+    """Write one file and load it as the training rows."""
+    from pruneloop.data.sources import load
+
+    data = content.encode() if isinstance(content, str) else content
+    (folder / name).write_bytes(data)
+    return load(files_config(folder, name, **overrides)).train
 
 
 # -- lives ---------------------------------------------------------------------------------------

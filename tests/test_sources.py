@@ -13,34 +13,10 @@ from pathlib import Path
 import datasets
 import huggingface_hub.constants
 import pytest
-from omegaconf import OmegaConf, open_dict
-from support import composed, composed_raw
+from support import HEADER, composed, data_config, files_config, read
 
-from pruneloop.config import DataConfig
-from pruneloop.data.sources import Rows, load
+from pruneloop.data.sources import load
 from pruneloop.errors import ConfigError, EnvironmentFault, InputError
-
-HEADER = "text,label\n"
-
-
-def data_config(group: str, **overrides: object) -> DataConfig:
-    choice = composed_raw(f"data={group}")
-    with open_dict(choice.data):
-        choice.data.update(overrides)
-    return OmegaConf.to_object(choice.data)
-
-
-def files_config(folder: Path | str | None, train: str, **overrides: object) -> DataConfig:
-    path = None if folder is None else str(folder)
-    return data_config("files", path=path, train=train, **overrides)
-
-
-def read(folder: Path, name: str, content: str | bytes, **overrides: object) -> Rows:
-    """Write one file and load it as the training rows."""
-    data = content.encode() if isinstance(content, str) else content
-    (folder / name).write_bytes(data)
-    return load(files_config(folder, name, **overrides)).train
-
 
 PAIRS = [("좋아요, 아주", "1"), ('그는 "명작"이라 했다', "0")]
 TABLE = 'text,label\n"좋아요, 아주",1\n"그는 ""명작""이라 했다",0\n'

@@ -30,6 +30,9 @@ class ErrorValue:
 
     reason: str
 
+    def __str__(self) -> str:
+        return self.reason
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -109,7 +112,7 @@ def _checked(text: str) -> str:
 
 def _digits(cell: int) -> str:
     if abs(cell) >= 10**300:
-        raise BadCell("is a number of more than 300 digits")
+        raise BadCell("is a number of over 300 digits")
     return str(cell)
 
 

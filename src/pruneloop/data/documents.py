@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pruneloop.config import FilesData
-from pruneloop.data.cells import Row
+from pruneloop.data.cells import ErrorValue, Row
 from pruneloop.data.tables import Table
 from pruneloop.errors import InputError, shortened
 
@@ -35,7 +35,7 @@ def _parsed(text: str) -> Any:
     """Return what JSON says.
 
     Raises:
-        ValueError: it is none, has a key twice, or a number that is no number.
+        ValueError: it is none, has a key twice, or is nested too deeply.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -46,8 +46,11 @@ def _parsed(text: str) -> Any:
             raise _Twice(f"the key {twice!r} stands twice in an object")
         return found
 
+    def whole(digits: str) -> int | ErrorValue:
+        return int(digits) if len(digits) <= 300 else ErrorValue("is a number of over 300 digits")
+
     try:
-        return json.loads(text, object_pairs_hook=once)
+        return json.loads(text, object_pairs_hook=once, parse_int=whole)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -78,10 +81,10 @@ def _by_line(lines: Sequence[str], filled: Sequence[int]) -> bool:
         try:
             if isinstance(_parsed(lines[number - 1]), dict):
                 return True
-        except _Twice:
-            return True
-        except ValueError:
+        except json.JSONDecodeError:
             continue
+        except ValueError:
+            return True  # JSON, but not what we take
     return False
 
 
@@ -135,7 +138,7 @@ def _member(value: Any, key: str, document: Row, at: str) -> Any:
 
 
 def _keys(value: dict[str, Any]) -> str:
-    return shortened(", ".join(value), 200)
+    return shortened(", ".join(value), 200) or "none"
 
 
 def _row(found: Row, config: FilesData) -> Row:

@@ -14,7 +14,7 @@ from pruneloop.data.cells import ErrorValue, Row
 from pruneloop.data.decoding import decode
 from pruneloop.data.documents import json_table
 from pruneloop.data.tables import Cut, Table, delimited, shaped
-from pruneloop.data.unpacking import DATA_ENDINGS, ending, is_url, locate, read_bytes
+from pruneloop.data.unpacking import DATA_ENDINGS, ending, is_url, locate, read_bytes, too_large
 from pruneloop.errors import EnvironmentFault, InputError, printable, reason
 
 log = logging.getLogger(__name__)
@@ -106,11 +106,11 @@ def _parquet_rows(file: pyarrow.parquet.ParquetFile, name: str, config: FilesDat
     wanted = list(dict.fromkeys([config.text, config.label]))
     try:
         for batch in file.iter_batches(batch_size=1024, columns=wanted):
-            size += batch.nbytes
+            columns = [_decoded(batch.column(column)) for column in wanted]
+            size += sum(column.nbytes for column in columns)
             if size > config.max_bytes:
-                raise InputError(f"{name}: holds more than data.max_bytes={config.max_bytes}")
-            columns = [_cells(batch.column(column)) for column in wanted]
-            for cells in zip(*columns, strict=True):
+                raise too_large(name, config.max_bytes)
+            for cells in zip(*(column.to_pylist() for column in columns), strict=True):
                 number += 1
                 place = f"{name}, row {number}"
                 yield Row(place, number, dict(zip(wanted, cells, strict=True)))
@@ -118,13 +118,14 @@ def _parquet_rows(file: pyarrow.parquet.ParquetFile, name: str, config: FilesDat
         raise InputError(f"{name}: cannot be read as parquet ({reason(error)})") from error
 
 
-def _cells(column: pyarrow.Array) -> list[Any]:
+def _decoded(column: pyarrow.Array) -> pyarrow.Array:
+    """Return a column's values at their full size; texts as bytes."""
     if pyarrow.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
-        # As bytes: one text that is no UTF-8 must not take the others with it.
+        # One text that is no UTF-8 must not take the others with it.
         column = column.cast(pyarrow.large_binary())
-    return list(column.to_pylist())
+    return column
 
 
 # -- spreadsheets --------------------------------------------------------------------
@@ -141,7 +142,7 @@ def _sheet(raw: bytes, name: str, limit: int) -> list[Cut]:
     try:
         with ZipFile(BytesIO(raw)) as parts:
             if sum(part.file_size for part in parts.infolist()) > limit:
-                raise InputError(f"{name}: holds more than data.max_bytes={limit}")
+                raise too_large(name, limit)
         book = openpyxl.load_workbook(BytesIO(raw), read_only=True, data_only=True)
         sheet = book.worksheets[0]
         if len(book.worksheets) > 1:

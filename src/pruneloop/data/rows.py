@@ -98,7 +98,11 @@ def _read(row: Row, column: str, what: str) -> str | None:
 
 def _rejected(row: Row, why: str, name: str) -> RejectedRow:
     # A lone surrogate cannot be written, and would take the whole list with it.
-    raw = row.raw or json.dumps(row.cells, ensure_ascii=False, default=repr)
+    raw = row.raw or json.dumps(dict(row.cells), ensure_ascii=False, default=_readable)
     raw = raw.encode(errors="backslashreplace").decode()
     file = row.place.rpartition(",")[0] or name
     return RejectedRow(file=file, line=row.line, reason=printable(why), raw=raw)
+
+
+def _readable(cell: object) -> str:
+    return cell.decode(errors="backslashreplace") if isinstance(cell, bytes) else str(cell)

@@ -19,6 +19,7 @@ from pruneloop.data.cells import Row
 from pruneloop.data.files import names_of, rows_of
 from pruneloop.data.hub_folder import folder_rows, named
 from pruneloop.data.rows import Corpus, Rows, collect
+from pruneloop.data.unpacking import from_home
 from pruneloop.errors import EnvironmentFault, InputError, reason
 
 __all__ = ["Corpus", "Rows", "load"]
@@ -70,7 +71,7 @@ def _called(files: str | list[str]) -> str:
 
 
 def _load_hub(config: HubData) -> Corpus:
-    folder = Path(config.name).expanduser()
+    folder = from_home(config.name)
     rows = _Local(folder, config) if folder.is_dir() else _Remote(config)
 
     def read(split: str) -> Rows:

@@ -140,7 +140,8 @@ def _explained(error: csv.Error) -> str:
 def _swallowing(cuts: list[Cut], text: _Text, config: FilesData) -> set[int]:
     """Return the lines where a quote begins that swallows whole rows.
 
-    A quoted text may span lines, but not if each of them is a row with a label itself.
+    A quoted text may span lines, but not if each of them is a row with a label itself,
+    unless other rows show that quotes are no plain characters in this file.
     """
     spread = [cut for cut in cuts if cut.lines and not cut.fault]
     header = config.columns or [visible(cell) for cell in cuts[0].cells] if cuts else []
@@ -162,7 +163,16 @@ def _swallowing(cuts: list[Cut], text: _Text, config: FilesData) -> set[int]:
         alone = [line.rstrip("\r\n").split(text.delimiter) for line in cut.lines]
         if all(len(cells) == width and is_label(visible(cells[at])) for cells in alone):
             found.add(cut.line)
-    return found
+    return set() if _quotes_well(cuts, text.delimiter) else found
+
+
+def _quotes_well(cuts: list[Cut], delimiter: str) -> bool:
+    """Return whether rows of one line have cells that needed quotes, and none has bare ones."""
+    quoted = [cut for cut in cuts if not cut.lines and not cut.fault and '"' in cut.raw]
+    bare = any('"' in cell and '""' not in cut.raw for cut in quoted for cell in cut.cells)
+    needed = any(delimiter in cell or '"' in cell for cut in quoted for cell in cut.cells[:50])
+    # A row that is quoted as a whole is of another hand.
+    return needed and not bare and all(len(cut.cells) > 1 for cut in quoted)
 
 
 # -- cells under the names of their columns ------------------------------------------
@@ -186,7 +196,9 @@ def shaped(cuts: list[Cut], name: str, config: FilesData, text: _Text | None = N
     while header and not header[-1]:  # trailing commas
         header.pop()
     surplus = max(named - len(header), _surplus(len(header), body))
-    shape = _Shape(header, surplus if text else None, text.delimiter if text else "", place)
+    label = header.index(config.label) if header else 0
+    sign = text.delimiter if text else ""
+    shape = _Shape(header, surplus if text else None, sign, place, label)
     if config.columns:
         _check_width(shape, cuts, name, text)
     return Table((shape.row(cut) for cut in body), header)
@@ -214,6 +226,7 @@ class _Shape:
     surplus: int | None
     delimiter: str
     place: str
+    label: int
 
     def row(self, cut: Cut) -> Row:
         """Return a row with its cells under their columns, or with what is wrong with it."""
@@ -229,10 +242,16 @@ class _Shape:
         room = self.surplus is None or len(behind) <= self.surplus
         return len(cut.cells) >= width and room and all(is_blank(_as_text(cell)) for cell in behind)
 
+    def _is_header(self, cut: Cut) -> bool:
+        cells = [_as_text(cell) for cell in cut.cells[: len(self.header)]]
+        if len(cells) < len(self.header) or visible(cells[self.label]) != self.header[self.label]:
+            return False
+        return [visible(cell) for cell in cells] == self.header
+
     def _fault(self, cut: Cut) -> str:
         if "\0" in cut.raw:
-            return "has NUL bytes"
-        if [visible(_as_text(cell)) for cell in cut.cells][: len(self.header)] == self.header:
+            return "has NUL bytes; a file of UTF-16 needs data.encoding=utf-16"
+        if self._is_header(cut):
             return "is a header line, and no row"
         if self.fits(cut):
             return ""
@@ -252,7 +271,7 @@ def _check_header(
         if header.count(column) > 1:
             raise InputError(f"{place}: a column stands there twice: {', '.join(header)}")
         if column not in header:
-            found = shortened(", ".join(header), 200)
+            found = shortened(", ".join(_as_text(cell).strip() for cell in cuts[0].cells), 200)
             raise InputError(
                 f"{place}: no column {column!r} (data.{key}={column}); found: {found}; "
                 f"{_other_delimiter(cuts, text)}{_first_rows(cuts)}; if there is no header line, "

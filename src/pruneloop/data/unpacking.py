@@ -62,13 +62,18 @@ def locate(folder: str | None, name: str) -> str:
     Raises:
         InputError: there is no such folder.
     """
-    if is_url(name) or folder is None or Path(name).expanduser().is_absolute():
-        return name if is_url(name) else str(Path(name).expanduser())
+    if is_url(name) or folder is None or from_home(name).is_absolute():
+        return name if is_url(name) else str(from_home(name))
     if is_url(folder):
         return f"{folder.rstrip('/')}/{name}"
-    if not Path(folder).expanduser().is_dir():
+    if not from_home(folder).is_dir():
         raise InputError(f"data.path={folder}: no such folder")
-    return str(Path(folder).expanduser() / name)
+    return str(from_home(folder) / name)
+
+
+def from_home(name: str) -> Path:
+    """Return a path, of which only a first part `~` is no name: the home folder."""
+    return Path(name).expanduser() if name == "~" or name.startswith("~/") else Path(name)
 
 
 def read_bytes(location: str, name: str, limit: int) -> tuple[str, bytes]:
@@ -136,11 +141,12 @@ def _at_most(file: Readable, name: str, limit: int) -> bytes:
     while chunk := file.read(_CHUNK):
         content += chunk
         if len(content) > limit:
-            raise _too_large(name, limit)
+            raise too_large(name, limit)
     return bytes(content)
 
 
-def _too_large(name: str, limit: int) -> InputError:
+def too_large(name: str, limit: int) -> InputError:
+    """Return the error of a file that holds more than it may."""
     return InputError(
         f"{name}: holds more than data.max_bytes={limit}; is it the right file? "
         "a larger number lets it in"
@@ -164,7 +170,7 @@ def _of_tar(name: str, file: IO[bytes], limit: int) -> tuple[str, bytes]:
         for member in archive:
             size += member.size
             if size > limit:  # before it is unpacked, to get to the next
-                raise _too_large(name, limit)
+                raise too_large(name, limit)
             if member.isfile():
                 members.append(member)
         inner = _data_file(name, [member.name for member in members])
