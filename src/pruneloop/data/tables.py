@@ -231,16 +231,17 @@ class _Shape:
     def row(self, cut: Cut) -> Row:
         """Return a row with its cells under their columns, or with what is wrong with it."""
         fault = cut.fault or self._fault(cut)
-        cells = {} if fault else dict(zip(self.header, cut.cells, strict=False))
+        cells = dict.fromkeys(self.header) | dict(zip(self.header, cut.cells, strict=False))
         raw = cut.raw or (_shown(cut.cells) if fault else "")
-        return Row(f"{self.place} {cut.line}", cut.line, cells, raw, fault)
+        return Row(f"{self.place} {cut.line}", cut.line, {} if fault else cells, raw, fault)
 
     def fits(self, cut: Cut) -> bool:
         """Return whether a row has a cell for each column, and nothing behind them."""
-        width = len(self.header)
-        behind = cut.cells[width:]
-        room = self.surplus is None or len(behind) <= self.surplus
-        return len(cut.cells) >= width and room and all(is_blank(_as_text(cell)) for cell in behind)
+        width, cells = len(self.header), cut.cells
+        most = len(cells) if self.surplus is None else width + self.surplus
+        # A row of which nothing is seen may have any width.
+        rest = cells[width:] if width <= len(cells) <= most else cells
+        return all(is_blank(_as_text(cell)) for cell in rest)
 
     def _is_header(self, cut: Cut) -> bool:
         cells = [_as_text(cell) for cell in cut.cells[: len(self.header)]]
@@ -283,26 +284,23 @@ def _check_width(shape: _Shape, cuts: list[Cut], name: str, text: _Text | None) 
     """Make sure that the columns of data.columns are those of a file without a header."""
     listed = f"data.columns=[{','.join(shape.header)}]"
     sound = [cut for cut in cuts if not cut.fault]
-    if not sound:
-        return
-    other = _other_delimiter(cuts, text)
-    if not any(shape.fits(cut) for cut in sound):
-        raise InputError(
-            f"{name}: no row has the {len(shape.header)} columns of {listed}; "
-            f"{other}{_first_rows(cuts)}"
-        )
-    doubtful = [
-        each
-        for each in (text.others() if text and not text.given else ())
-        if all(cut.raw.count(each) == len(shape.header) - 1 for cut in sound)
+    fitting = sum(shape.fits(cut) for cut in sound)
+    signs = len(shape.header) - 1
+    others = [
+        other
+        for other in (text.others() if text else ())
+        if signs and all(cut.raw.count(other) == signs for cut in sound)
     ]
-    if doubtful and text is not None and all(shape.fits(cut) for cut in sound):
-        ways = " or ".join(
-            f"data.delimiter={_DELIMITERS[d][0]}" for d in [text.delimiter, *doubtful]
+    if sound and (not fitting or (others and fitting < len(sound))):
+        raise InputError(
+            f"{name}: the rows do not have the {len(shape.header)} columns of {listed}; "
+            f"{_other_delimiter(cuts, text)}{_first_rows(cuts)}"
         )
+    if text is not None and others and not text.given:
+        ways = [f"data.delimiter={_DELIMITERS[sign][0]}" for sign in [text.delimiter, *others]]
         raise InputError(
             f"{name}: its lines can be cut into the columns of {listed} in more than one way; "
-            f"say {ways}"
+            f"say {' or '.join(ways)}"
         )
 
 
