@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gzip
 import json
+import os
 import threading
 import unicodedata
 from collections.abc import Iterator
@@ -275,6 +276,26 @@ def test_the_key_that_conf_shows_for_label_names_works() -> None:
     assert composed("data=files", *given).data.label_names == ["negative", "positive"]
 
 
+@pytest.mark.parametrize("names", ["[a,a]", "[a,' a']", "[a,'']", "[true,false]", "[[a],b]"])
+def test_names_of_labels_that_cannot_be_told_apart_are_refused(names: str) -> None:
+    with pytest.raises(ConfigError, match=r"data\.label_names"):
+        composed("data=files", "data.train=a.csv", f"data.label_names={names}")
+
+
+@pytest.mark.parametrize("key", ["text", "label", "label_names", "columns"])
+def test_a_yes_of_yaml_is_no_text(key: str) -> None:
+    """YAML takes yes, no, on and off for truth values, which Python then spells its own way."""
+    value = [True, "b"] if key in ("label_names", "columns") else True
+    with pytest.raises(ConfigError, match=rf"data\.{key}=true: must be a text"):
+        files_config(None, "a.csv", **{key: value})
+
+
+@pytest.mark.parametrize("train", ["[]", "[a.csv,a.csv]", "[1,2]", "5"])
+def test_training_files_are_names(train: str) -> None:
+    with pytest.raises(ConfigError, match=r"data\.train="):
+        composed("data=files", f"data.train={train}")
+
+
 def test_the_key_that_the_message_shows_for_a_tab_works() -> None:
     with pytest.raises(ConfigError) as caught:
         composed("data=files", "data.train=a.csv", "data.delimiter=ab")
@@ -312,8 +333,12 @@ def test_a_missing_folder_is_named_by_its_key(tmp_path: Path) -> None:
 
 
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
+def served(folder: Path, announced: int = 0) -> Iterator[str]:
     class Quiet(SimpleHTTPRequestHandler):
+        def send_header(self, keyword: str, value: str) -> None:
+            longer = keyword == "Content-Length" and announced
+            super().send_header(keyword, str(announced) if longer else value)
+
         def log_message(self, *_: object) -> None:
             pass
 
@@ -329,10 +354,9 @@ def served(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(datasets.config, "DOWNLOADED_DATASETS_PATH", tmp_path / "downloads")
 
 
 @pytest.mark.usefixtures("socket_enabled", "online")
@@ -346,6 +370,33 @@ def test_a_url_is_downloaded(tmp_path: Path, name: str) -> None:
         corpus = load(files_config(address, name))
     assert corpus.train.texts == ["좋다"]
     assert corpus.name == name
+
+
+@pytest.mark.usefixtures("socket_enabled", "online")
+def test_a_url_whose_file_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    found = []
+    with served(tmp_path) as address:
+        for text in ("가", "나"):
+            (tmp_path / "가 나.csv").write_text(HEADER + f"{text},1\n", encoding="utf-8")
+            os.utime(tmp_path / "가 나.csv", (1, 1))
+            found += load(files_config(address, "가 나.csv")).train.texts
+    assert found == ["가", "나"]
+
+
+@pytest.mark.usefixtures("socket_enabled", "online")
+def test_a_download_that_breaks_off_is_an_environment_fault(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(HEADER + "가,1\n" * 100, encoding="utf-8")
+    with (
+        served(tmp_path, announced=10_000) as address,
+        pytest.raises(EnvironmentFault, match=r"cannot download .*a\.csv \(it broke off"),
+    ):
+        load(files_config(address, "a.csv"))
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "file:///tmp", "hf://datasets/a"])
+def test_a_url_of_another_kind_asks_for_a_local_file(url: str) -> None:
+    with pytest.raises(InputError, match="only http, https and ftp are known"):
+        load(files_config(url, "a.csv"))
 
 
 @pytest.mark.usefixtures("socket_enabled", "online")
@@ -420,6 +471,77 @@ def test_a_row_of_a_hub_folder_that_cannot_be_read_is_named(hub_folder: Path) ->
     (hub_folder / "train.csv").write_text(HEADER + "좋다,1\n싫다,정말,0\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"train\.csv, line 3: 3 columns instead of 2"):
         load(data_config("hub", name=str(hub_folder)))
+
+
+def test_a_replaced_file_of_a_hub_folder_is_read_anew(hub_folder: Path) -> None:
+    found = []
+    for text in ("가", "나"):
+        (hub_folder / "train.csv").write_text(HEADER + f"{text},1\n", encoding="utf-8")
+        os.utime(hub_folder / "train.csv", (1, 1))
+        found += load(data_config("hub", name=str(hub_folder))).train.texts
+    assert found == ["가", "나"]
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*", "a::b", "~a"])
+def test_no_sign_of_a_hub_folder_is_a_pattern(hub_folder: Path, name: str) -> None:
+    folder = hub_folder.rename(hub_folder.with_name(name))
+    assert load(data_config("hub", name=str(folder))).train.texts == ["좋다", "싫다"]
+
+
+@pytest.mark.parametrize(
+    ("files", "train", "test"),
+    [
+        (["data/train-00001-of-00002.csv", "data/train-00000-of-00002.csv"], [1, 0], None),
+        (["my_train.csv", "my_dev.csv", "testing.csv"], [0], [2]),
+        (["training/a.csv", "evaluation/a.csv", "README.md"], [0], [1]),
+        (["b.csv", "a.csv", ".train.csv"], [1, 0], None),
+    ],
+)
+def test_the_files_of_a_split_are_told_by_their_names(
+    tmp_path: Path, files: list[str], train: list[int], test: list[int] | None
+) -> None:
+    for number, name in enumerate(files):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(HEADER + f"글 {number},1\n", encoding="utf-8")
+    corpus = load(data_config("hub", name=str(tmp_path), test="test" if test else None))
+    assert corpus.train.texts == [f"글 {number}" for number in train]
+    assert corpus.test is None or corpus.test.texts == [f"글 {number}" for number in test or []]
+
+
+CARD = """---
+configs:
+- config_name: small
+  data_files: [{split: train, path: s/*.csv}]
+- config_name: large
+  data_files:
+  - {split: train, path: [l/b.csv, l/a.csv]}
+---
+"""
+
+
+def test_the_card_of_a_hub_folder_says_which_files_are_which(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(CARD)
+    for name in ("s/x.csv", "l/a.csv", "l/b.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(HEADER + f"{name},1\n")
+
+    def texts(config: str | None) -> list[str]:
+        return load(data_config("hub", name=str(tmp_path), config=config, test=None)).train.texts
+
+    assert texts("small") == ["s/x.csv"]
+    assert texts("large") == ["l/a.csv", "l/b.csv"]
+    with pytest.raises(InputError, match="has the configurations small, large"):
+        texts(None)
+
+
+def test_a_class_label_of_minus_one_is_missing(tmp_path: Path) -> None:
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    rows = datasets.Dataset.from_dict({"text": ["좋다", "싫다"], "label": [1, -1]}, features)
+    rows.to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(InputError, match="row 2: the label is missing"):
+        load(data_config("hub", name=str(tmp_path), test=None))
 
 
 def test_a_hub_name_without_a_network_is_an_environment_fault() -> None:

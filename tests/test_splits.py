@@ -7,6 +7,7 @@ import pytest
 from pruneloop.data.sources import Corpus, Rows
 from pruneloop.data.splits import Splits, split
 from pruneloop.errors import InputError
+from pruneloop.records import RejectedRow
 
 
 def rows(prefix: str, **counts: int) -> Rows:
@@ -131,13 +132,70 @@ def test_labels_are_named_in_the_order_of_their_values() -> None:
         drop_overlap=False,
         label_names=["nine", "ten"],
     )
-    assert splits.labels == ["nine", "ten"]
+    assert (splits.labels, splits.values) == (["nine", "ten"], ["9", "10"])
     assert set(splits.test["label"]) == {1}
 
 
 def test_labels_of_odd_digits_are_words() -> None:
     """Python calls ² a digit, but it is no number."""
     assert divided(rows("a", **{"²": 20, "1": 20})).labels == ["1", "²"]
+
+
+def test_one_number_in_two_spellings_names_a_row_of_each() -> None:
+    train, test = rows("a", **{"1": 20, "0": 20}), rows("b", **{"１": 5, "0": 5})
+    train.places, test.places = {"1": "a.csv, line 3"}, {"１": "b.csv, line 7"}
+    said = r"'1' \(a\.csv, line 3\) and '１' \(b\.csv, line 7\)"
+    with pytest.raises(InputError, match=said):
+        divided(train, test)
+    with pytest.raises(InputError, match="'01' .* and '1'"):
+        divided(rows("a", **{"1": 20, "01": 20}))
+
+
+def test_a_label_with_too_few_rows_is_named_with_their_number() -> None:
+    train = rows("a", often=50, rare=2)
+    train.places = {"rare": "a.csv, line 52"}
+    said = r"data\.min_rows_per_label=3: .* rare has 2 \(the first: a\.csv, line 52\)"
+    with pytest.raises(InputError, match=said):
+        divided(train, min_rows_per_label=3)
+    assert divided(train, min_rows_per_label=2).labels == ["often", "rare"]
+
+
+def test_at_most_so_many_rows_are_taken_of_each_label_its_share() -> None:
+    train, test = rows("a", no=300, yes=700), rows("b", no=50, yes=50)
+    result = divided(train, test, max_train_rows=100, max_test_rows=11)
+    assert Counter(result.train["label"]) + Counter(result.validation["label"]) == {0: 30, 1: 70}
+    assert sorted(Counter(result.test["label"]).values()) == [5, 6]
+    assert result.counts["left_out"] == 900 + 89
+    again = divided(train, test, max_train_rows=100, max_test_rows=11)
+    other = divided(train, test, max_train_rows=100, max_test_rows=11, seed=1)
+    assert again.fingerprints == result.fingerprints != other.fingerprints
+
+
+def test_the_test_split_does_not_depend_on_how_many_rows_train_has() -> None:
+    train = rows("a", no=100, yes=100)
+    assert divided(train).test["text"][:] == divided(train, max_train_rows=50).test["text"][:]
+
+
+@pytest.mark.parametrize("most", [8, 9, 50, 99, 400])
+def test_rare_labels_stay_when_rows_are_left_out(most: int) -> None:
+    train = rows("a", rare=4, few=9, many=290, more=97)
+    result = divided(train, rows("b", many=2), max_train_rows=most)
+    counts = Counter(result.train["label"]) + Counter(result.validation["label"])
+    assert sum(counts.values()) == most and min(counts.values()) >= 2 and len(counts) == 4
+
+
+def test_fewer_rows_than_labels_need_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"data\.max_train_rows=3: fewer than 2 for each of 2"):
+        divided(rows("a", no=20, yes=20), max_train_rows=3)
+
+
+def test_rejected_rows_are_counted_and_kept() -> None:
+    train, test = rows("a", no=20, yes=20), rows("b", no=5)
+    for part, line in ((train, 3), (test, 4)):
+        part.rejected = [RejectedRow(file="a.csv", line=line, reason="short", raw="x")]
+    result = divided(train, test)
+    assert (result.counts["read"], result.counts["rejected"]) == (47, 2)
+    assert [row.line for row in result.rejected] == [3, 4]
 
 
 def test_another_number_of_names_than_labels_lists_them() -> None:

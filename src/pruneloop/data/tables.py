@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pruneloop.config import FilesData, Format, Quoting
-from pruneloop.data.cells import LONGEST, ErrorValue, Row, is_blank, visible
+from pruneloop.data.cells import LONGEST, BadCell, Row, is_blank, spelled, visible
 from pruneloop.errors import InputError, shortened
 
 _DELIMITERS = {"\t": (r'"\t"', "tab"), ";": ('";"', "semicolon"), "|": ('"|"', "bar")}
@@ -205,7 +205,12 @@ def shaped(cuts: list[Cut], name: str, config: FilesData, text: _Text | None = N
 
 
 def _as_text(cell: Any) -> str:
-    return "" if cell is None or isinstance(cell, ErrorValue) else str(cell)
+    if isinstance(cell, str):
+        return cell
+    try:
+        return spelled(cell) or ""
+    except BadCell:
+        return str(cell)
 
 
 def _surplus(width: int, body: list[Cut]) -> int:
