@@ -11,7 +11,7 @@ from torch import nn
 
 from pruneloop.errors import ConfigError
 from pruneloop.pruning import check_scope, kind_of, prunable_weights
-from pruneloop.pruning.scope import SCOPES
+from pruneloop.pruning.scope import SCOPES, as_patterns, encoder_share, head, unknown_matrices
 
 KOBERT = {
     "vocab_size": 8002,
@@ -31,17 +31,29 @@ DISTIL = {
     "hidden_dim": 32,
     "max_position_embeddings": 12,
 }
+MODERN = TINY | {"cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+DEBERTA = TINY | {
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "share_att_key": False,
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+}
 FAMILIES = {
     "Bert": TINY,
     "Electra": TINY | {"embedding_size": 8},
     "Roberta": TINY,
     "DistilBert": DISTIL,
     "Albert": TINY | {"embedding_size": 8},
+    "XLMRoberta": TINY,
+    "DebertaV2": DEBERTA,
+    "ModernBert": MODERN,
 }
+SIX = {"query", "key", "value", "attention_output", "ffn_in", "ffn_out"}
 ATTENTION, FFN = 4 * 16 * 16, 2 * 16 * 32  # the weights of one tiny layer
 
 
-def build(family: str, **shape: int) -> nn.Module:
+def build(family: str, **shape: object) -> nn.Module:
     config = getattr(transformers, f"{family}Config")(**shape)
     with torch.device("meta"):
         return getattr(transformers, f"{family}ForSequenceClassification")(config)
@@ -79,7 +91,7 @@ def test_kobert_has_its_published_size() -> None:
         ("encoder", 72, 84_934_656),
         ("encoder_pooler", 73, 85_524_480),
         ("all_linear", 73, 85_524_480),
-        ("embeddings", 3, 6_540_288),
+        ("embeddings", 2, 6_538_752),
     ],
 )
 def test_scopes_of_kobert(scope: str, matrices: int, weights: int) -> None:
@@ -97,8 +109,8 @@ def test_scopes_agree_with_the_golden_figures() -> None:
     assert counts(model, "qkv") == (36, expected["qkv_weights_36"])
     assert counts(model, "encoder") == (72, expected["encoder_linear_weights_72"])
     assert counts(model, "encoder_pooler") == (73, expected["encoder_and_pooler_weights_73"])
-    # The golden figure counts the three tables; their LayerNorm is never prunable.
-    assert counts(model, "embeddings") == (3, expected["embeddings"])
+    # The golden figure counts three tables; that of the token types is none of the scope's.
+    assert counts(model, "embeddings") == (2, expected["embeddings"] - 2 * 768)
 
 
 def test_the_default_scope_is_the_encoder() -> None:
@@ -108,7 +120,7 @@ def test_the_default_scope_is_the_encoder() -> None:
 def test_unions_overlap_once() -> None:
     assert counts(kobert(), "qkv", "attention") == counts(kobert(), "attention")
     assert counts(kobert(), "attention", "ffn") == counts(kobert(), "encoder")
-    assert counts(kobert(), "qkv", "embeddings") == (39, 21_233_664 + 6_540_288)
+    assert counts(kobert(), "qkv", "embeddings") == (38, 21_233_664 + 6_538_752)
 
 
 def test_the_order_of_the_scopes_is_irrelevant() -> None:
@@ -164,7 +176,7 @@ def test_only_matrices_but_never_the_classifier(family: str, scope: str) -> None
     [
         ("Electra", "encoder", 12, 2 * (ATTENTION + FFN)),
         ("Electra", "all_linear", 13, 2 * (ATTENTION + FFN) + 8 * 16),  # embeddings_project
-        ("Electra", "embeddings", 3, (20 + 12 + 2) * 8),
+        ("Electra", "embeddings", 2, (20 + 12) * 8),
         ("Roberta", "encoder", 12, 2 * (ATTENTION + FFN)),
         ("Roberta", "qkv", 6, 2 * 3 * 256),
         ("Roberta", "all_linear", 12, 2 * (ATTENTION + FFN)),
@@ -178,6 +190,16 @@ def test_only_matrices_but_never_the_classifier(family: str, scope: str) -> None
         ("Albert", "ffn", 2, FFN),
         ("Albert", "encoder_pooler", 7, ATTENTION + FFN + 256),
         ("Albert", "all_linear", 8, ATTENTION + FFN + 256 + 8 * 16),
+        ("XLMRoberta", "encoder", 12, 2 * (ATTENTION + FFN)),
+        ("DebertaV2", "qkv", 6, 2 * 3 * 256),
+        ("DebertaV2", "attention", 12, 2 * (ATTENTION + 2 * 256)),
+        ("DebertaV2", "encoder", 16, 2 * (ATTENTION + FFN + 2 * 256)),
+        ("DebertaV2", "encoder_pooler", 17, 2 * (ATTENTION + FFN + 2 * 256) + 256),
+        ("DebertaV2", "embeddings", 1, 20 * 16),
+        ("ModernBert", "qkv", 2, 2 * 3 * 256),
+        ("ModernBert", "attention", 4, 2 * ATTENTION),
+        ("ModernBert", "ffn", 4, 2 * 3 * 16 * 32),  # the gate is the half of Wi
+        ("ModernBert", "encoder", 8, 2 * (ATTENTION + 3 * 16 * 32)),
     ],
 )
 def test_relatives_of_bert(family: str, scope: str, matrices: int, weights: int) -> None:
@@ -186,7 +208,114 @@ def test_relatives_of_bert(family: str, scope: str, matrices: int, weights: int)
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_encoder_has_every_kind_of_matrix(family: str) -> None:
-    assert kinds(prunable_weights(tiny(family))) == SCOPES["encoder"]
+    expected = {
+        "DebertaV2": SIX | {"relative_position"},
+        "ModernBert": {"fused_qkv", "attention_output", "fused_ffn_in", "ffn_out"},
+    }.get(family, SIX)
+    assert kinds(prunable_weights(tiny(family))) == expected
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_encoder_has_every_linear_layer_below_the_pooler(family: str) -> None:
+    model = tiny(family)
+    taken = prunable_weights(model)
+    assert (encoder_share(model, taken), unknown_matrices(model)) == (1.0, {})
+    linear = set(prunable_weights(model, ["all_linear"]))
+    assert {kind_of(name) for name in linear - set(taken)} <= {"pooler", "embedding_projection"}
+
+
+SMALL_TRANSFORMER = {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32, "vocab_size": 20}
+
+
+@pytest.mark.parametrize(
+    ("family", "shape", "kinds_found"),
+    [
+        ("Longformer", TINY | {"attention_window": 4}, SIX),
+        ("MPNet", TINY, SIX),
+        ("MobileBert", TINY | {"intra_bottleneck_size": 8}, SIX | {"bottleneck"}),
+        ("Luke", TINY | {"entity_vocab_size": 5, "entity_emb_size": 8}, SIX),
+        ("EuroBert", TINY | {"num_key_value_heads": 2}, SIX),
+        (
+            "Deberta",
+            DEBERTA,
+            (SIX - {"query", "key", "value"}) | {"fused_qkv", "relative_position"},
+        ),
+        ("GPTNeoX", TINY, {"fused_qkv", "attention_output", "ffn_in", "ffn_out"}),
+        ("Bloom", TINY, {"fused_qkv", "attention_output", "ffn_in", "ffn_out"}),
+        ("XLM", {"emb_dim": 16, "n_layers": 2, "n_heads": 2, "n_words": 20}, SIX),
+        ("Funnel", {"d_model": 16, "block_sizes": [1, 1], "n_head": 2, "d_head": 8}, SIX),
+    ],
+)
+def test_other_names_for_the_same_matrices(
+    family: str, shape: dict[str, object], kinds_found: set[str]
+) -> None:
+    model = build(family, **shape)
+    taken = prunable_weights(model)
+    assert kinds(taken) == kinds_found
+    assert encoder_share(model, taken) > (0.8 if family == "Funnel" else 0.999)
+
+
+def test_what_no_kind_knows_is_named_with_the_share_that_is_left() -> None:
+    model = build("XLNet", **SMALL_TRANSFORMER)
+    taken = prunable_weights(model)
+    assert encoder_share(model, taken) == pytest.approx(2 * 512 / (2 * 512 + 5 * 256))
+    assert as_patterns(unknown_matrices(model))[0] == "transformer.layer.*.rel_attn.q"
+
+    model = build("ConvBert", **TINY, embedding_size=16)
+    names = as_patterns(unknown_matrices(model))
+    assert "convbert.encoder.layer.*.attention.self.conv_out_layer.weight" in names
+    before = encoder_share(model, prunable_weights(model))
+    more = prunable_weights(model, include=["*conv_out_layer*"])
+    assert 0.7 < before < encoder_share(model, more) < 1
+
+
+@pytest.mark.parametrize(
+    ("family", "shape", "says"),
+    [
+        (
+            "GPT2",
+            {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 20},
+            "Conv1D layers, as GPT-2",
+        ),
+        ("SqueezeBert", TINY | {"embedding_size": 16}, "its matrices are those of Conv1d"),
+        ("IBert", TINY, "its matrices are those of QuantLinear"),
+    ],
+)
+def test_layers_that_are_not_linear_are_refused_by_name(
+    family: str, shape: dict[str, object], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        prunable_weights(build(family, **shape))
+
+
+def test_names_of_their_own_are_pointed_to_all_linear() -> None:
+    model = nn.ModuleDict({"mixer": nn.Linear(2, 2)})
+    with pytest.raises(ConfigError, match=r"\(mixer\.weight\): try prune\.scope=all_linear"):
+        prunable_weights(model)
+    assert list(prunable_weights(model, ["all_linear"])) == ["mixer.weight"]
+
+
+@pytest.mark.parametrize(
+    ("family", "classifier"),
+    [
+        ("Bert", {"classifier"}),
+        ("XLMRoberta", {"classifier.dense", "classifier.out_proj"}),
+        ("DistilBert", {"pre_classifier", "classifier"}),
+        ("DebertaV2", {"classifier"}),
+        ("ModernBert", {"head.dense", "head.norm", "classifier"}),
+    ],
+)
+def test_the_head_is_all_that_is_outside_the_encoder(family: str, classifier: set[str]) -> None:
+    assert {name.rpartition(".")[0] for name in head(tiny(family))} == classifier
+
+
+def test_a_head_inside_the_encoder_is_found_by_its_rows() -> None:
+    """Perceiver decodes the classes itself, under a name that says nothing."""
+    shape = {"num_latents": 4, "d_latents": 16, "d_model": 16, "num_self_attends_per_block": 1}
+    heads = {"num_self_attention_heads": 2, "num_cross_attention_heads": 2, "num_labels": 3}
+    model = build("Perceiver", **shape, **heads)
+    assert head(model) == {f"perceiver.decoder.decoder.final_layer.{n}" for n in ("weight", "bias")}
+    assert not head(model) & set(prunable_weights(model, ["all_linear"]))
 
 
 def test_include_adds_and_exclude_takes_away() -> None:
