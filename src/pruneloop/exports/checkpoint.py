@@ -1,5 +1,7 @@
 """The permanent checkpoint: saved, loaded afresh and compared before it counts."""
 
+import json
+import logging
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +13,15 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from pruneloop.durable import fresh_folder, publish_folder, saving, seal_folder
 from pruneloop.errors import InvariantError
 from pruneloop.model.build import PRUNED_MARK
+from pruneloop.model.inputs import LONGEST_TRIED, TOLERANCE, padding_effect
 from pruneloop.pruning import Masks
+
+log = logging.getLogger(__name__)
 
 
 def export(
@@ -29,7 +35,8 @@ def export(
     """Save model, tokenizer and model card so that plain transformers loads them, and prove it.
 
     The folder is written beside `target`, verified there and then renamed, so that
-    `target` is complete and verified, or absent.
+    `target` is complete and verified, or absent. Where a row's result depends on the rows
+    it is padded with, that is said, here and in the card.
 
     Raises:
         InvariantError: the reloaded model differs: a missing or unexpected key, other
@@ -44,15 +51,51 @@ def export(
     with saving(target.parent, sum(tensor.nbytes for tensor in model.state_dict().values())):
         fresh_folder(temporary)
         model.save_pretrained(temporary)
-        # What the last call asked for would be saved too, and the last call is another one
-        # where the tokens came out of the cache.
-        tokenizer.backend_tokenizer.no_truncation()
-        tokenizer.backend_tokenizer.no_padding()
-        tokenizer.save_pretrained(temporary)
+        _save_tokenizer(tokenizer, temporary)
+        words = _verify(model, tokenizer, masks, temporary, texts)
+        card += _padding_note(padding_effect(model, words, texts))
         (temporary / "README.md").write_text(card, encoding="utf-8")
-        _verify(model, tokenizer, masks, temporary, texts)
         seal_folder(temporary)
         publish_folder(temporary, target)
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save a tokenizer so that transformers 4 and `tokenizers` alone load it too.
+
+    The truncation in tokenizer.json is for who loads that file alone: transformers cuts only
+    where it is called with truncation=True, to `model_max_length`.
+    """
+    backend = tokenizer.backend_tokenizer
+    # What the last call asked for would be saved otherwise, and the last call is another one
+    # where the tokens came out of the cache.
+    backend.no_padding()
+    if tokenizer.model_max_length < VERY_LARGE_INTEGER:
+        backend.enable_truncation(tokenizer.model_max_length)
+    tokenizer.save_pretrained(folder)
+    backend.no_truncation()
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    # The names of version 4; version 5 reads both.
+    if extra := settings.pop("extra_special_tokens", None):
+        settings["additional_special_tokens"] = extra
+    settings["model_input_names"] = list(tokenizer.model_input_names)
+    known = {key: value for key, value in settings.items() if value is not None}
+    file.write_text(
+        json.dumps(known, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+
+
+def _padding_note(effect: float) -> str:
+    """Return what the card says of rows that depend on their padding, having logged it."""
+    if effect <= TOLERANCE:
+        return ""
+    text = (
+        "the result of a text depends on the others in its batch: alone, as `pipeline` serves "
+        f"it, its logits differ by up to {effect:.1e} from those that were measured in batches"
+    )
+    log.warning(f"warning: {text}")
+    return f"\n## Padding\n\n{text[0].upper()}{text[1:]}.\n"
 
 
 def _verify(
@@ -61,15 +104,20 @@ def _verify(
     masks: Masks,
     folder: Path,
     texts: Sequence[str],
-) -> None:
+) -> PreTrainedTokenizerBase:
+    """Load the folder afresh and compare; return the tokenizer as it comes from there."""
     reloaded, report = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch.float32, output_loading_info=True, local_files_only=True
+        folder,
+        dtype=torch.float32,
+        output_loading_info=True,
+        local_files_only=True,
+        trust_remote_code=False,
     )
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report.get(key):
             raise InvariantError(f"the saved checkpoint has {key}: {sorted(report[key])}")
-    words = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    long = {"truncation": True, "max_length": min(tokenizer.model_max_length, 512)}
+    words = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    long = {"truncation": True, "max_length": min(tokenizer.model_max_length, LONGEST_TRIED)}
     both = [*texts, *(unicodedata.normalize("NFD", text) for text in texts)]
     if words(both, **long)["input_ids"] != tokenizer(both, **long)["input_ids"]:
         raise InvariantError("the saved tokenizer gives other ids than the one trained with")
@@ -85,3 +133,4 @@ def _verify(
     for name, live in model.named_parameters():
         if not torch.equal(parameters[name], live):
             raise InvariantError(f"{name}: the saved checkpoint has other values")
+    return words

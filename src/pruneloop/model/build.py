@@ -1,16 +1,14 @@
 """A classifier with its tokenizer, from a config of ours or from pretrained weights."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     PreTrainedModel,
@@ -18,8 +16,17 @@ from transformers import (
 )
 
 from pruneloop.config import ModelConfig, PretrainedModel, TinyModel, Tokenizer
-from pruneloop.errors import EnvironmentFault, InputError, reason
-from pruneloop.model.tokenizers import load_kobert_tokenizer, train_wordpiece
+from pruneloop.errors import EnvironmentFault, InputError, PruneloopError, reason
+from pruneloop.model.architecture import fit_config, read_config
+from pruneloop.model.inputs import (
+    check_forward,
+    check_padding,
+    fit_length,
+    fit_padding_side,
+    fit_token_types,
+)
+from pruneloop.model.tokenizers import load_kobert_tokenizer, load_tokenizer, train_wordpiece
+from pruneloop.model.weights import load_weights
 
 PRUNED_MARK = "pruneloop"
 """The key of config.json that says what a checkpoint was pruned to."""
@@ -101,56 +108,54 @@ def _build_tiny(config: TinyModel, names: dict[int, str], texts: Iterable[str]) 
 
 def _load_pretrained(config: PretrainedModel, names: dict[int, str]) -> Classifier:
     check_name(config.name)
-    tokenizer = _load_tokenizer(config)
-    try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            config.name,
-            revision=config.revision,
-            dtype=torch.float32,
-            id2label=names,
-            label2id={label: index for index, label in names.items()},
-            problem_type="single_label_classification",
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # another number of labels in an old head
-        )
-    except UnpicklingError as error:
+    folder = Path(config.name).expanduser()
+    source = str(folder.resolve()) if folder.is_dir() else config.name
+    with _explained(config.name):
+        shape = read_config(source, config.revision)
+        if config.tokenizer == Tokenizer.kobert:
+            tokenizer = load_kobert_tokenizer(source, config.revision)
+        else:
+            tokenizer = load_tokenizer(source, config.revision)
+        if tokenizer.pad_token_id is None:
+            raise InputError(f"model.name={config.name}: its tokenizer has no padding token")
+        configured = shape.pad_token_id
+        fit_config(shape, names, tokenizer.pad_token_id)
+        model, masks = load_weights(source, config.revision, shape)
+    if masks is not None:
+        setattr(model.config, PRUNED_MARK, {"prunable": masks.prunable, "zeros": masks.zeros})
+    check_padding(config.name, model, configured, tokenizer.pad_token_id)
+    tokens = max(tokenizer.get_vocab().values()) + 1
+    rows = getattr(model.config, "vocab_size", tokens)
+    if tokens > rows:
         raise InputError(
-            f"model.name={config.name}: its weights are damaged, or a pickle of more than "
-            "weights, which is not read"
-        ) from error
-    # torch says RuntimeError or EOFError of a damaged pytorch_model.bin.
-    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
-        raise _explained(config.name, error) from error
-    rows = model.config.vocab_size
-    if len(tokenizer) > rows:
-        raise InputError(
-            f"model.name={config.name}: its tokenizer has {len(tokenizer)} tokens, its "
+            f"model.name={config.name}: its tokenizer has {tokens} tokens, its "
             f"embeddings only {rows}"
         )
-    if tokenizer.pad_token_id is None:
-        raise InputError(f"model.name={config.name}: its tokenizer has no padding token")
-    model.config.pad_token_id = tokenizer.pad_token_id
-    positions = getattr(model.config, "max_position_embeddings", config.max_length)
-    # RoBERTa counts positions from pad_token_id + 1 on.
-    offset = tokenizer.pad_token_id + 1 if model.config.model_type == "roberta" else 0
-    longest = min(config.max_length, positions - offset, tokenizer.model_max_length)
-    tokenizer.model_max_length = min(tokenizer.model_max_length, positions - offset)
-    return Classifier(model, tokenizer, int(longest))
+    model.eval()
+    length = fit_length(model, tokenizer, config.max_length)
+    check_forward(config.name, model, tokenizer, length)
+    fit_token_types(model, tokenizer)
+    fit_padding_side(model, tokenizer)
+    return Classifier(model, tokenizer, length)
 
 
-def _load_tokenizer(config: PretrainedModel) -> PreTrainedTokenizerBase:
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Say in one line what of a model's files cannot be read."""
     try:
-        if config.tokenizer == Tokenizer.kobert:
-            return load_kobert_tokenizer(config.name, config.revision)
-        return AutoTokenizer.from_pretrained(config.name, revision=config.revision)
-    except (OSError, ValueError) as error:
-        raise _explained(config.name, error) from error
-
-
-def _explained(name: str, error: Exception) -> Exception:
-    if Path(name).expanduser().is_dir():
-        return InputError(f"model.name={name}: cannot be loaded ({reason(error)})")
-    return EnvironmentFault(
-        f"model.name={name}: is no folder here and cannot be loaded from the hub "
-        f"({reason(error)}); offline? give a local copy as model.name=/folder"
-    )
+        yield
+    except PruneloopError:
+        raise
+    except UnpicklingError as error:
+        raise InputError(
+            f"model.name={name}: its weights are damaged, or a pickle of more than "
+            "weights, which is not read"
+        ) from error
+    # A bad file makes transformers, tokenizers, safetensors and torch say all kinds of things.
+    except Exception as error:
+        if Path(name).expanduser().is_dir() or not isinstance(error, OSError):
+            raise InputError(f"model.name={name}: cannot be loaded ({reason(error)})") from error
+        raise EnvironmentFault(
+            f"model.name={name}: is no folder here and cannot be loaded from the hub "
+            f"({reason(error)}); offline? give a local copy as model.name=/folder"
+        ) from error

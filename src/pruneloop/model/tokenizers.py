@@ -1,4 +1,4 @@
-"""Fast tokenizers that cannot be loaded as they are: our WordPiece, and KoBERT's."""
+"""Fast tokenizers: any model's as a plain one, our own WordPiece, and KoBERT's from its file."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram, WordPiece
 from tokenizers.trainers import WordPieceTrainer
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils.hub import cached_file
 
 from pruneloop.errors import InputError
@@ -19,6 +19,7 @@ KOBERT_FILE = "tokenizer_78b3253a26.model"
 _BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _KOBERT_SPECIALS = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")
 _NORMAL_PIECE = 1
+_FILES = ("tokenizer*.json", "vocab*", "*.model", "*.bpe*", "*.tiktoken", "merges.txt")
 
 
 def _wrap(backend: Tokenizer, max_length: int) -> PreTrainedTokenizerFast:
@@ -36,6 +37,53 @@ def _wrap(backend: Tokenizer, max_length: int) -> PreTrainedTokenizerFast:
         sep_token="[SEP]",
         mask_token="[MASK]",
         model_max_length=max_length,
+    )
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerFast:
+    """Load the tokenizer of a folder or hub id, without its code, as a plain fast one.
+
+    Raises:
+        InputError: there is none, or one that exists in Python only.
+        Exception: whatever transformers says of a file that it cannot read.
+    """
+    folder = Path(name)
+    if folder.is_dir() and not any(p for glob in _FILES for p in folder.glob(glob)):
+        raise InputError(
+            f"model.name={name}: the folder has no tokenizer; copy tokenizer.json or vocab.txt "
+            "there, and tokenizer_config.json, from the model that it was made from"
+        )
+    loaded = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    if not isinstance(loaded, PreTrainedTokenizerFast):
+        raise InputError(
+            f"model.name={name}: its tokenizer ({type(loaded).__name__}) exists in Python only; "
+            "a fast one (tokenizer.json) is needed, which the exported checkpoint carries"
+        )
+    if not set(loaded.get_vocab().values()) - set(loaded.all_special_ids):
+        raise InputError(f"model.name={name}: its tokenizer has no words: a file of it is missing")
+    return _plain(loaded)
+
+
+def _plain(loaded: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """Return the same tokenizer as no class of a model's own.
+
+    Such a class makes its parts anew from the vocabulary when it is loaded again, and would
+    lose what `add_nfc` adds; and transformers 4 knows fewer of them.
+    """
+    backend = loaded.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    flags = {str(token): token for token in loaded.added_tokens_decoder.values()}
+    specials = {key: flags.get(word, word) for key, word in loaded.special_tokens_map.items()}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        **specials,
+        extra_special_tokens=[flags.get(str(w), w) for w in loaded.extra_special_tokens],
+        model_max_length=loaded.model_max_length,
+        padding_side=loaded.padding_side,
+        truncation_side=loaded.truncation_side,
+        model_input_names=list(loaded.model_input_names),
+        pad_token_type_id=loaded.pad_token_type_id,
     )
 
 

@@ -1,0 +1,172 @@
+"""What a model takes of its tokenizer: lengths, padding, token types; tried before training."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+
+from pruneloop.errors import InputError, reason
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4
+"""How far the logits of a row may differ alone and in a batch; the order of sums is less."""
+
+LONGEST_TRIED = 512
+"""Rows are tried up to this length: longer ones would take minutes on a CPU."""
+
+_UNLIMITED = 1_000_000
+_TEXTS = ("영화", "정말 재미있는 영화였다. 다시 보고 싶다! It was good.", "별로 였다 ㅠㅠ")
+
+
+def _position_table(model: PreTrainedModel) -> nn.Module | None:
+    """The table of positions that begin behind the padding id, as RoBERTa's do, or None."""
+    return next(
+        (
+            module
+            for name, module in model.named_modules()
+            if name.endswith("position_embeddings")
+            and getattr(module, "padding_idx", None) is not None
+        ),
+        None,
+    )
+
+
+def usable_positions(model: PreTrainedModel) -> int | None:
+    """Return how many tokens a model has positions for, or None where there is no limit."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
+        return None
+    table = _position_table(model)
+    return positions if table is None else positions - int(table.padding_idx) - 1  # type: ignore[arg-type]
+
+
+def check_padding(name: str, model: PreTrainedModel, configured: int | None, pad_id: int) -> None:
+    """Reject a padding id that would move all positions.
+
+    Args:
+        configured: the padding id in the checkpoint's config.
+        pad_id: the tokenizer's.
+
+    Raises:
+        InputError: they differ, and the model counts its positions from the padding id.
+    """
+    table = _position_table(model)
+    if table is not None and not configured == pad_id == table.padding_idx:
+        raise InputError(
+            f"model.name={name}: its tokenizer pads with id {pad_id}, but its positions begin "
+            f"behind id {configured if configured != pad_id else table.padding_idx} "
+            "(pad_token_id in config.json): one of the two belongs to another model"
+        )
+
+
+def fit_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: int) -> int:
+    """Limit a tokenizer to the model's positions; return the length to cut texts to."""
+    positions = usable_positions(model)
+    limits = [tokenizer.model_max_length, _UNLIMITED if positions is None else positions]
+    limits = [int(limit) for limit in limits if 0 < limit < _UNLIMITED]
+    longest = min([asked, *limits])
+    if longest < asked:
+        log.info(f"model.max_length={asked} becomes {longest}: model and tokenizer take no more")
+    # Without any limit, nothing longer than what it was trained on is served either.
+    tokenizer.model_max_length = min(limits, default=asked)
+    return longest
+
+
+def fit_token_types(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Have a tokenizer give no token types where the model takes none, or others than zeros.
+
+    Training feeds ids and mask; the saved tokenizer must not feed more than that to whoever
+    is served.
+    """
+    if "token_type_ids" not in tokenizer.model_input_names:
+        return
+    try:
+        with torch.inference_mode():
+            whole = tokenizer(_TEXTS[1], return_tensors="pt", truncation=True)
+            same = _differ(_logits(model, whole), _logits(model, _fed(whole))) <= TOLERANCE
+    # A model that takes no token types, or has a smaller table of them.
+    except (TypeError, IndexError, ValueError):
+        same = False
+    if not same or getattr(model.config, "type_vocab_size", None) in (0, 1):
+        log.info("the tokenizer's token types are left out: the model is trained without them")
+        kept = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        tokenizer.model_input_names = kept
+
+
+def fit_padding_side(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Pad on the right, unless only the left leaves a row's result as it is alone."""
+    if tokenizer.padding_side != "left":
+        return
+    tokenizer.padding_side = "right"
+    if padding_effect(model, tokenizer, _TEXTS) > TOLERANCE:
+        tokenizer.padding_side = "left"
+        if padding_effect(model, tokenizer, _TEXTS) <= TOLERANCE:
+            return
+        tokenizer.padding_side = "right"
+    log.info("the tokenizer pads on the right from now on, not on the left")
+
+
+def padding_effect(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> float:
+    """Return how far a row's logits differ between a padded batch and alone.
+
+    The batch is what training and evaluation feed; alone and with all that the tokenizer
+    gives is how `pipeline` serves it.
+    """
+
+    def encoded(rows: str | list[str]) -> BatchEncoding:
+        length = min(tokenizer.model_max_length, LONGEST_TRIED)
+        words = tokenizer(
+            rows, return_tensors="pt", padding=True, truncation=True, max_length=length
+        )
+        return words.to(model.device)
+
+    with torch.inference_mode():
+        together = _logits(model, _fed(encoded(list(texts))))
+        alone = torch.cat([_logits(model, encoded(text)) for text in texts])
+    return _differ(together, alone)
+
+
+def check_forward(
+    name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> None:
+    """Try a batch with padding and a row of the full length, before anything trains.
+
+    Raises:
+        InputError: the model cannot take them, or gives no finite logits for the labels.
+    """
+    ids = tokenizer(_TEXTS[1], truncation=True, max_length=max_length)["input_ids"]
+    long = (ids * (max_length // len(ids) + 1))[: min(max_length, LONGEST_TRIED)]
+    row = {"input_ids": torch.tensor([long]), "attention_mask": torch.ones(1, len(long)).long()}
+    batch = _fed(tokenizer(list(_TEXTS), return_tensors="pt", padding=True, truncation=True))
+    try:
+        with torch.inference_mode():
+            logits = torch.cat([_logits(model, batch), _logits(model, row)])
+    # Whatever the code of a hundred families says of inputs that it was not made for.
+    except Exception as error:
+        raise InputError(
+            f"model.name={name}: it cannot classify texts from input_ids and attention_mask alone "
+            f"({reason(error)})"
+        ) from error
+    if logits.shape != (len(_TEXTS) + 1, model.config.num_labels):
+        raise InputError(f"model.name={name}: it gives no row of logits for each text")
+    if not bool(torch.isfinite(logits).all()):
+        raise InputError(f"model.name={name}: its logits are NaN or infinite; is it damaged?")
+
+
+def _fed(words: BatchEncoding) -> dict[str, Tensor]:
+    """Return what training feeds of a tokenizer's output."""
+    return {name: words[name] for name in ("input_ids", "attention_mask")}
+
+
+def _logits(model: PreTrainedModel, inputs: BatchEncoding | dict[str, Tensor]) -> Tensor:
+    logits: Tensor = model(**inputs).logits
+    return logits
+
+
+def _differ(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max())
