@@ -26,7 +26,7 @@ from pruneloop.records import RoundRecord
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-    from transformers import BertForSequenceClassification
+    from transformers import BertForSequenceClassification, PreTrainedModel
 
     from pruneloop.config import Config, DataConfig
     from pruneloop.data.rows import Rows
@@ -153,6 +153,52 @@ def small_bert(seed: int = 0, **changed: object) -> "BertForSequenceClassificati
 
     torch.manual_seed(seed)
     return BertForSequenceClassification(BertConfig(**bert_shape(**changed)))
+
+
+_SHAPES: dict[str, dict[str, object]] = {
+    "Albert": {"embedding_size": 8},
+    "Bart": {
+        **{f"{side}_layers": 1 for side in ("encoder", "decoder")},
+        **{f"{side}_attention_heads": 2 for side in ("encoder", "decoder")},
+        **{f"{side}_ffn_dim": 32 for side in ("encoder", "decoder")},
+        "d_model": 16,
+    },
+    "BigBird": {"block_size": 4, "num_random_blocks": 1},
+    "DebertaV2": {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "share_att_key": False,
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
+    "DistilBert": {"hidden_dim": 32},
+    "Electra": {"embedding_size": 8},
+    "Longformer": {"attention_window": 8},
+    "Luke": {"entity_vocab_size": 5, "entity_emb_size": 8},
+    "ModernBert": {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3},
+    "XLNet": {"d_head": 8, "d_inner": 32},
+}
+
+
+def small_classifier(family: str, seed: int = 0, **changed: object) -> "PreTrainedModel":
+    """Return a classifier of any family of that shape with the random weights of a seed.
+
+    Its matrices are larger than those of a new one, so that its logits tell texts apart.
+    """
+    import torch
+    import transformers
+
+    torch.manual_seed(seed)
+    shape = bert_shape(pad_token_id=0) | _SHAPES.get(family, {}) | changed
+    if family == "XLNet":  # it has no limit, and its config refuses one
+        del shape["max_position_embeddings"]
+    config = getattr(transformers, f"{family}Config")(**shape)
+    model = getattr(transformers, f"{family}ForSequenceClassification")(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(5)
+    return model
 
 
 def script(name: str) -> ModuleType:

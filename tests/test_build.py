@@ -3,20 +3,27 @@
 import gzip
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from datasets import Dataset
-from support import SHARED, needs_shared, small_bert
-from transformers import BertForSequenceClassification
+from safetensors.torch import load_file, save_file
+from support import SHARED, needs_shared, small_bert, small_classifier
+from tokenizers import processors
+from torch.nn.utils import prune
+from transformers import BertForSequenceClassification, ByT5Tokenizer, PreTrainedModel
 
 from pruneloop.config import PretrainedModel, TinyModel, Tokenizer
 from pruneloop.data import sample
 from pruneloop.data.tokenising import check_unknown, tokenise
 from pruneloop.errors import EnvironmentFault, InputError
 from pruneloop.model.build import Classifier, build, check_name
+from pruneloop.model.inputs import fit_length, padding_effect, usable_positions
 from pruneloop.model.tokenizers import train_wordpiece
+from pruneloop.pruning import Masks, prunable_weights
 
 TEXTS = [text for text, _ in sample.generate(300, seed=0)]
 LABELS = ["부정", "긍정", "중립"]
@@ -202,6 +209,325 @@ def test_a_folder_without_weights_is_an_input_error(saved: Path) -> None:
 def test_a_folder_without_kobert_s_file_is_an_input_error(saved: Path) -> None:
     with pytest.raises(InputError, match=r"model\.name=.*cannot be loaded"):
         loaded(saved, tokenizer=Tokenizer.kobert)
+
+
+# -- strict: every key has its place --------------------------------------------------
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Path:
+    """The folder with its weights changed."""
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def configured(folder: Path, **changed: object) -> Path:
+    """The folder with its config changed."""
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    return folder
+
+
+def put(folder: Path, model: PreTrainedModel, tokenizer: object = None) -> Path:
+    """A folder with a model and a tokenizer of 300 tokens, or the one given."""
+    model.save_pretrained(folder)
+    (tokenizer or train_wordpiece(TEXTS, vocab_size=300, max_length=64)).save_pretrained(folder)
+    return folder
+
+
+QUERY = "bert.encoder.layer.0.attention.self.query.weight"
+
+
+def lose(weights: dict[str, torch.Tensor]) -> None:
+    del weights[QUERY]
+
+
+def gain(weights: dict[str, torch.Tensor]) -> None:
+    weights[QUERY.replace(".0.", ".1.")] = torch.ones(16, 16)
+
+
+def bend(weights: dict[str, torch.Tensor]) -> None:
+    weights[QUERY] = torch.ones(8, 16)
+
+
+def unprefixed(weights: dict[str, torch.Tensor]) -> None:
+    for name in list(weights):
+        weights[name.removeprefix("bert.")] = weights.pop(name)
+    weights["encoder.layer.1.output.dense.weight"] = torch.ones(2, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lose, rf"the file lacks {QUERY}$"),
+        (gain, r"has besides bert\.encoder\.layer\.1\.attention\.self\.query\.weight$"),
+        (bend, rf"in another shape {QUERY}$"),
+        (unprefixed, r"has besides encoder\.layer\.1\.output\.dense\.weight$"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_by_name(
+    saved: Path, change: Callable[[dict[str, torch.Tensor]], None], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        loaded(rewritten(saved, change))
+
+
+def test_a_config_of_another_size_is_refused(saved: Path) -> None:
+    with pytest.raises(InputError, match=r"in another shape bert\..* and \d+ more"):
+        loaded(configured(saved, hidden_size=32))
+
+
+@pytest.mark.parametrize("kind", ["BertModel", "BertForMaskedLM", "BertForPreTraining"])
+def test_a_model_of_another_task_gives_its_encoder(
+    kind: str, saved: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    config = BertForSequenceClassification.from_pretrained(saved).config
+    other = getattr(transformers, kind)(config)
+    other.save_pretrained(saved)
+    made = loaded(saved)
+    base = other if kind == "BertModel" else other.bert
+    for name, weight in base.named_parameters():
+        if "pooler" not in name or kind != "BertForMaskedLM":
+            assert torch.equal(made.model.bert.get_parameter(name), weight), name
+    assert "the checkpoint has none (classifier.bias, classifier.weight)" in caplog.text
+    assert ("no pooler: it is new" in caplog.text) == (kind == "BertForMaskedLM")
+
+
+def test_a_new_head_is_said(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    loaded(saved, labels=["no", "yes"])
+    assert "the classifier is new" not in caplog.text
+    loaded(saved)
+    assert "new for 3 labels: the checkpoint's is for 2 (classifier.bias" in caplog.text
+
+
+def test_torch_masks_in_the_file_are_pruned_weights(saved: Path) -> None:
+    model = BertForSequenceClassification.from_pretrained(saved, dtype=torch.float32)
+    linear = [m for m in model.bert.encoder.modules() if isinstance(m, torch.nn.Linear)]
+    pairs = [(module, "weight") for module in linear]
+    prune.global_unstructured(pairs, prune.L1Unstructured, amount=0.5)
+    prune.l1_unstructured(model.classifier, "weight", 1)
+    model.save_pretrained(saved)
+    made = loaded(saved, labels=["no", "yes"])
+    assert made.pruned
+    weights = prunable_weights(made.model)
+    zeros = Masks.from_zeros(weights).zeros
+    assert zeros == round(0.5 * sum(weight.numel() for weight in weights.values()))
+    for module in [*linear, model.classifier]:
+        prune.remove(module, "weight")
+    for name, weight in model.named_parameters():
+        assert torch.equal(made.model.get_parameter(name), weight), name
+    made.model.save_pretrained(saved)
+    assert load_file(saved / "model.safetensors").keys() == dict(model.named_parameters()).keys()
+
+
+def test_the_prefix_of_a_parallel_wrapper_is_taken_off(
+    saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    plain = loaded(saved, labels=["no", "yes"]).model
+    wrapped = shutil.copytree(saved, tmp_path / "wrapped")
+
+    def wrap(weights: dict[str, torch.Tensor]) -> None:
+        for name in list(weights):
+            weights[f"module.{name}"] = weights.pop(name)
+
+    made = loaded(rewritten(wrapped, wrap), labels=["no", "yes"]).model
+    assert "`module.` is taken off" in caplog.text
+    for name, weight in plain.named_parameters():
+        assert torch.equal(made.get_parameter(name), weight), name
+    made.save_pretrained(wrapped)
+    assert not [n for n in load_file(wrapped / "model.safetensors") if n.startswith("module.")]
+
+
+# -- kinds of files --------------------------------------------------------------------
+
+
+def test_shards_load(saved: Path) -> None:
+    whole = loaded(saved, labels=["no", "yes"]).model
+    (saved / "model.safetensors").unlink()
+    whole.save_pretrained(saved, max_shard_size="10KB")
+    assert len(list(saved.glob("model-*.safetensors"))) > 1
+    made = loaded(saved, labels=["no", "yes"]).model
+    assert all(
+        torch.equal(a, b) for a, b in zip(made.parameters(), whole.parameters(), strict=True)
+    )
+
+
+def test_a_bin_with_strides_of_its_own_loads_as_one_that_trains(saved: Path) -> None:
+    """A converted file has transposed matrices; pruning writes through a flat view."""
+    weights = load_file(saved / "model.safetensors")
+    (saved / "model.safetensors").unlink()
+    turned = {n: w.t().contiguous().t() if w.dim() == 2 else w for n, w in weights.items()}
+    torch.save(turned, saved / "pytorch_model.bin")
+    made = loaded(saved, labels=["no", "yes"]).model
+    assert all(weight.is_contiguous() for weight in made.parameters())
+    assert torch.equal(made.get_parameter(QUERY), weights[QUERY].float())
+
+
+@pytest.mark.parametrize("name", ["saved", "./saved", "../{here}/saved", "~/saved"])
+def test_a_path_may_be_relative_or_the_home_s(
+    saved: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(saved.parent)
+    monkeypatch.setenv("HOME", str(saved.parent))
+    made = build(pretrained(name.format(here=saved.parent.name)), ["no", "yes"], [], seed=0)
+    assert made.max_length == 64
+
+
+# -- another task, another padding -----------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
+def test_a_model_of_another_kind_of_task_becomes_single_label(
+    kind: str, saved: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    model = loaded(configured(saved, problem_type=kind)).model
+    assert f"problem_type {kind} becomes single-label" in caplog.text
+    assert model.config.problem_type == "single_label_classification"
+    loss = model(torch.tensor([[2, 5, 3]]), labels=torch.tensor([2])).loss
+    assert loss.dim() == 0
+
+
+@pytest.mark.parametrize("changed", [{"return_dict": False}, {"output_hidden_states": True}])
+def test_what_a_config_asks_of_the_output_does_not_matter(
+    saved: Path, changed: dict[str, object]
+) -> None:
+    assert loaded(configured(saved, **changed)).model(torch.tensor([[2, 3]])).logits.shape == (1, 3)
+
+
+def test_the_padding_id_becomes_the_tokenizer_s(
+    saved: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    model = loaded(configured(saved, pad_token_id=3)).model
+    assert "padding id 3 becomes the tokenizer's, 0" in caplog.text
+    assert model.config.pad_token_id == model.get_input_embeddings().padding_idx == 0
+
+
+@pytest.mark.parametrize(("family", "configured_id"), [("Roberta", 1), ("MPNet", 1), ("MPNet", 0)])
+def test_positions_behind_another_padding_id_are_refused(
+    family: str, configured_id: int, tmp_path: Path
+) -> None:
+    model = small_classifier(family, vocab_size=300, pad_token_id=configured_id)
+    with pytest.raises(InputError, match="pads with id 0, but its positions begin behind id 1"):
+        loaded(put(tmp_path / "model", model))
+
+
+@pytest.mark.parametrize(
+    ("family", "usable"),
+    [
+        *[(family, 63) for family in ("Roberta", "XLMRoberta", "Camembert", "Longformer", "Luke")],
+        *[(family, 63) for family in ("Data2VecText", "RobertaPreLayerNorm")],
+        *[(family, 64) for family in ("Bert", "Electra", "DebertaV2", "ModernBert", "BigBird")],
+        ("XLNet", None),
+    ],
+)
+@pytest.mark.parametrize("limit", [-1, int(1e30), 512, 40])
+def test_the_length_is_within_the_usable_positions(
+    family: str, usable: int | None, limit: int
+) -> None:
+    model = small_classifier(family, vocab_size=300)
+    assert usable_positions(model) == usable
+    tokenizer = train_wordpiece(TEXTS, vocab_size=300, max_length=limit)
+    longest = fit_length(model, tokenizer, asked=1000)
+    own = [n for n in (usable, limit if 0 < limit < 1000 else None) if n is not None]
+    assert longest == tokenizer.model_max_length == min(own, default=1000)
+    with torch.inference_mode():
+        model.eval()(torch.full((1, longest), 5))
+
+
+def test_big_bird_attends_the_same_to_every_length(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    model = loaded(put(tmp_path / "model", small_classifier("BigBird", vocab_size=300))).model
+    assert model.config.attention_type == model.bert.attention_type == "original_full"
+    assert "block_sparse becomes original_full" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("family", "saved_side", "side"),
+    [("Bert", "left", "right"), ("XLNet", "left", "left"), ("XLNet", "right", "left")],
+)
+def test_a_row_is_padded_where_it_does_not_matter(
+    family: str, saved_side: str, side: str, tmp_path: Path
+) -> None:
+    folder = put(tmp_path / "model", small_classifier(family, vocab_size=300))
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"padding_side": saved_side}))
+    made = loaded(folder)
+    assert made.tokenizer.padding_side == side
+    assert padding_effect(made.model, made.tokenizer, TEXTS[:8]) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("family", "types", "kept"), [("Bert", 2, True), ("Bert", 1, False), ("DistilBert", 2, False)]
+)
+def test_token_types_are_given_only_where_the_model_takes_them(
+    family: str, types: int, kept: bool, tmp_path: Path
+) -> None:
+    changed = {} if family == "DistilBert" else {"type_vocab_size": types}
+    folder = put(tmp_path / "model", small_classifier(family, vocab_size=300, **changed))
+    file = folder / "tokenizer_config.json"
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_input_names": names}))
+    assert ("token_type_ids" in loaded(folder).tokenizer("영화")) == kept
+
+
+def test_token_types_that_are_not_zero_are_left_out(tmp_path: Path) -> None:
+    """Training does not feed them, and a model that takes them would be served otherwise."""
+    tokenizer = train_wordpiece(TEXTS, vocab_size=300, max_length=64)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS]:1 $A:1 [SEP]:1",
+        special_tokens=[
+            (name, tokenizer.convert_tokens_to_ids(name)) for name in ("[CLS]", "[SEP]")
+        ],
+    )
+    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    folder = put(tmp_path / "model", small_classifier("Bert", vocab_size=300), tokenizer)
+    made = loaded(folder)
+    assert "token_type_ids" not in made.tokenizer("영화")
+
+
+# -- what cannot be trained is refused first ------------------------------------------
+
+
+def test_a_folder_without_a_tokenizer_says_so(saved: Path) -> None:
+    for file in saved.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(InputError, match="the folder has no tokenizer"):
+        loaded(saved)
+
+
+def test_a_tokenizer_without_its_words_says_so(saved: Path) -> None:
+    (saved / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match=r"its tokenizer has no words|cannot be loaded"):
+        loaded(saved)
+
+
+def test_a_tokenizer_in_python_only_is_refused(tmp_path: Path) -> None:
+    folder = put(tmp_path / "model", small_classifier("Bert", vocab_size=300), ByT5Tokenizer())
+    with pytest.raises(InputError, match=r"tokenizer \(ByT5Tokenizer\) exists in Python only"):
+        loaded(folder)
+
+
+def test_a_model_that_fails_in_its_forward_is_refused(tmp_path: Path) -> None:
+    """BART wants an end token in every text, which this tokenizer does not give."""
+    model = small_classifier("Bart", vocab_size=300, eos_token_id=299)
+    with pytest.raises(InputError, match="cannot classify texts from input_ids"):
+        loaded(put(tmp_path / "model", model))
+
+
+def test_a_model_with_a_nan_is_refused(saved: Path) -> None:
+    def spoil(weights: dict[str, torch.Tensor]) -> None:
+        weights[QUERY][0, 0] = torch.nan
+
+    with pytest.raises(InputError, match="logits are NaN"):
+        loaded(rewritten(saved, spoil))
 
 
 # -- real vocabularies ---------------------------------------------------------------

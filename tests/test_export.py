@@ -1,28 +1,35 @@
 """The permanent checkpoint: plain transformers loads it, and a false one never appears."""
 
+import json
 import os
 import shutil
 import stat
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import small_bert
+from support import small_bert, small_classifier
+from tokenizers import Tokenizer
 from torch.nn.utils import prune
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertForSequenceClassification,
+    BertTokenizer,
     PreTrainedTokenizerBase,
     pipeline,
 )
 
+from pruneloop.config import PretrainedModel
+from pruneloop.config import Tokenizer as TokenizerChoice
 from pruneloop.data import sample
 from pruneloop.errors import EnvironmentFault, InvariantError
 from pruneloop.exports.checkpoint import export
-from pruneloop.model.tokenizers import train_wordpiece
+from pruneloop.model.build import build
+from pruneloop.model.tokenizers import add_nfc, load_tokenizer, train_wordpiece
 from pruneloop.pruning import GlobalL1, Masks, prunable_weights
 
 TEXTS = [text for text, _ in sample.generate(200, seed=0)]
@@ -215,3 +222,116 @@ def test_too_little_space_is_said_before_anything_is_written(
     with pytest.raises(EnvironmentFault, match="needed, 10 free"):
         export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5], "# card\n")
     assert not list(tmp_path.iterdir())
+
+
+# -- the tokenizer that goes with it -----------------------------------------------------
+
+
+def test_the_saved_tokenizer_is_of_no_class_that_only_one_version_knows(
+    model: BertForSequenceClassification, masks: Masks, tmp_path: Path
+) -> None:
+    """Transformers 4 knows no TokenizersBackend, and its list of extra tokens as no list."""
+    tokenizer = train_wordpiece(TEXTS, vocab_size=298, max_length=64)
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<e1>", "<e2>"]})
+    export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5], "# card\n")
+    settings = json.loads((tmp_path / "checkpoint/tokenizer_config.json").read_text())
+    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert settings["additional_special_tokens"] == ["<e1>", "<e2>"]
+    assert "extra_special_tokens" not in settings and None not in settings.values()
+    again = AutoTokenizer.from_pretrained(tmp_path / "checkpoint")
+    assert again("영화 <e1>")["input_ids"] == tokenizer("영화 <e1>")["input_ids"]
+    assert again.all_special_tokens == tokenizer.all_special_tokens
+    assert again.model_input_names == tokenizer.model_input_names
+
+
+def test_a_tokenizer_of_bert_s_own_class_keeps_its_nfc(
+    model: BertForSequenceClassification, masks: Masks, tmp_path: Path
+) -> None:
+    """Loaded again, such a class makes its normaliser anew, and NFC was lost."""
+    words = train_wordpiece(TEXTS, vocab_size=300, max_length=64).get_vocab()
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "vocab.txt").write_text("\n".join(sorted(words, key=words.__getitem__)) + "\n")
+    theirs = BertTokenizer.from_pretrained(source, do_lower_case=False, strip_accents=False)
+    theirs.save_pretrained(source)
+    model.save_pretrained(source)
+    tokenizer = load_tokenizer(str(source))
+    assert tokenizer(TEXTS)["input_ids"] == theirs(TEXTS)["input_ids"]
+    add_nfc(tokenizer)
+    export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:5], "# card\n")
+    again = AutoTokenizer.from_pretrained(tmp_path / "checkpoint")
+    apart = [unicodedata.normalize("NFD", text) for text in TEXTS]
+    assert again(apart)["input_ids"] == theirs(TEXTS)["input_ids"] != theirs(apart)["input_ids"]
+
+
+def test_long_texts_are_cut_where_the_model_ends(
+    model: BertForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    masks: Masks,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "checkpoint"
+    export(model, tokenizer, masks, folder, TEXTS[:5], "# card\n")
+    long = " ".join(TEXTS)
+    assert len(Tokenizer.from_file(str(folder / "tokenizer.json")).encode(long)) == 64
+    classify = pipeline("text-classification", model=str(folder), device="cpu", truncation=True)
+    cut = tokenizer(long, truncation=True, max_length=64, return_tensors="pt")
+    score = model.eval()(**cut).logits.softmax(-1).max().item()
+    assert classify(long)[0]["score"] == pytest.approx(score, abs=1e-6)
+
+
+# -- rows alone and in a batch ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(("family", "depends"), [("Bert", False), ("FNet", True), ("Yoso", True)])
+def test_a_row_that_depends_on_its_batch_is_said(
+    family: str,
+    depends: bool,
+    tokenizer: PreTrainedTokenizerBase,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = small_classifier(family, vocab_size=len(tokenizer))
+    masks = Masks.dense(prunable_weights(model))
+    export(model, tokenizer, masks, tmp_path / "checkpoint", TEXTS[:8], "# card\n")
+    said = "the result of a text depends on the others in its batch"
+    assert (said in caplog.text) == depends
+    card = (tmp_path / "checkpoint/README.md").read_text()
+    assert card.startswith("# card\n") and (said[1:] in card) == depends
+
+
+# -- every family ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        *("Bert", "Roberta", "Electra", "DistilBert", "Albert", "DebertaV2", "XLMRoberta"),
+        *("ModernBert", "BigBird", "Longformer", "XLNet"),
+    ],
+)
+def test_a_family_loads_is_pruned_and_served_as_it_was_measured(
+    family: str, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "checkpoint"
+    small_classifier(family, vocab_size=len(tokenizer)).save_pretrained(source)
+    tokenizer.save_pretrained(source)
+    settings = {"revision": None, "tokenizer": TokenizerChoice.auto, "max_length": 128}
+    made = build(PretrainedModel(name=str(source), **settings), ["부정", "긍정"], [], seed=0)
+    weights = prunable_weights(made.model)
+    masks, method = Masks.dense(weights), GlobalL1()
+    masks = method.prune(weights, masks, [round(0.4 * masks.prunable)])
+    masks.zero_weights(weights)
+    export(made.model, made.tokenizer, masks, target, TEXTS[:8], "# card\n")
+
+    reloaded, report = AutoModelForSequenceClassification.from_pretrained(
+        target, output_loading_info=True
+    )
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert Masks.from_zeros(prunable_weights(reloaded)).zeros == masks.zeros
+    classify = pipeline("text-classification", model=str(target), device="cpu", truncation=True)
+    batch = made.tokenizer(TEXTS[:4], return_tensors="pt", padding=True)
+    best = made.model(**batch).logits.softmax(-1).max(-1)
+    served = classify([*TEXTS[:4], " ".join(TEXTS)])
+    assert [row["label"] for row in served[:4]] == [["부정", "긍정"][i] for i in best.indices]
+    assert [row["score"] for row in served[:4]] == pytest.approx(best.values.tolist(), abs=1e-4)

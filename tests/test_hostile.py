@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import INSPECT_LINE, ROOT, SMALL, SMALL_DATA, Environment, Life
+from support import INSPECT_LINE, ROOT, SMALL, SMALL_DATA, Environment, Life, small_bert
 
-from pruneloop.config import known_keys
+from pruneloop.config import PretrainedModel, Tokenizer, known_keys
+from pruneloop.errors import InputError
+from pruneloop.model.build import build
+from pruneloop.model.tokenizers import train_wordpiece
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 
@@ -74,6 +77,86 @@ def test_code_beside_a_model_does_not_run(checkpoint: Path, tmp_path: Path) -> N
     (model / "config.json").write_text(json.dumps(config))
     prune(tmp_path, model)
     assert not (tmp_path / "mark").exists()
+
+
+HERE = {"revision": None, "tokenizer": Tokenizer.auto, "max_length": 32}
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A sound model, with code beside it; whoever asks on stdin fails."""
+    folder = tmp_path / "model"
+    tokenizer = train_wordpiece(["좋은 영화", "나쁜 영화"] * 9, vocab_size=50, max_length=64)
+    small_bert().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on stdin"))
+    return folder
+
+
+def changed(file: Path, **settings: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil"}},
+            r"model_type evil needs the code that comes with it \(auto_map\), which is never run",
+        ),
+        ({"model_type": "evil"}, "cannot be loaded"),
+        (
+            {"attn_implementation": "kernels-community/flash-attn"},
+            r"names a kernel \(attn_implementation=kernels-community/flash-attn\)",
+        ),
+        ({"_attn_implementation": "someone/evil:Evil"}, "names a kernel"),
+        ({"text_config": {"attn_implementation": {"": "a/b"}}}, "names a kernel"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "it is quantised"),
+    ],
+)
+def test_code_kernels_and_quantisers_in_a_config_are_refused(
+    model: Path, settings: dict[str, object], says: str
+) -> None:
+    changed(model / "config.json", **settings)
+    with pytest.raises(InputError, match=says) as caught:
+        build(PretrainedModel(name=str(model), **HERE), ["a", "b"], [], 0)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (model.parent / "mark").exists()
+
+
+def test_an_adapter_is_refused(model: Path) -> None:
+    (model / "adapter_config.json").write_text('{"base_model_name_or_path": "some/one"}')
+    with pytest.raises(InputError, match=r"an adapter \(adapter_config\.json\)"):
+        build(PretrainedModel(name=str(model), **HERE), ["a", "b"], [], 0)
+
+
+def test_the_code_of_a_tokenizer_does_not_run(model: Path, tmp_path: Path) -> None:
+    names = {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}
+    changed(model / "tokenizer_config.json", tokenizer_class="Evil", auto_map=names)
+    words = build(PretrainedModel(name=str(model), **HERE), ["a", "b"], [], 0).tokenizer
+    words.save_pretrained(tmp_path / "again")
+    assert "evil" not in (tmp_path / "again/tokenizer_config.json").read_text().lower()
+    assert not (tmp_path / "mark").exists()
+
+
+def test_code_that_a_known_model_names_does_not_travel_on(model: Path, tmp_path: Path) -> None:
+    changed(model / "config.json", auto_map={"AutoConfig": "evil.Evil"})
+    made = build(PretrainedModel(name=str(model), **HERE), ["a", "b"], [], 0)
+    made.model.save_pretrained(tmp_path / "again")
+    assert "evil" not in (tmp_path / "again/config.json").read_text()
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    "shard", ["../other.safetensors", "/etc/other", "deep/../../other", "..\\x"]
+)
+@pytest.mark.parametrize("index", ["model.safetensors.index.json", "pytorch_model.bin.index.json"])
+def test_shards_never_leave_the_folder(model: Path, shard: str, index: str) -> None:
+    (model / "model.safetensors").rename(model.parent / "other.safetensors")
+    (model / index).write_text(json.dumps({"metadata": {}, "weight_map": {"x": shard}}))
+    with pytest.raises(InputError, match=f"{index} names a file outside the folder"):
+        build(PretrainedModel(name=str(model), **HERE), ["a", "b"], [], 0)
 
 
 def test_there_is_no_key_that_trusts_code(tmp_path: Path) -> None:

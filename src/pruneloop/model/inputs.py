@@ -1,5 +1,6 @@
 """What a model takes of its tokenizer: lengths, padding, token types; tried before training."""
 
+import inspect
 import logging
 from collections.abc import Sequence
 
@@ -81,32 +82,38 @@ def fit_token_types(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     Training feeds ids and mask; the saved tokenizer must not feed more than that to whoever
     is served.
     """
-    if "token_type_ids" not in tokenizer.model_input_names:
+    if "token_type_ids" not in tokenizer.model_input_names or _takes_token_types(model, tokenizer):
         return
+    log.info("the tokenizer's token types are left out: the model is trained without them")
+    kept = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+    tokenizer.model_input_names = kept
+
+
+def _takes_token_types(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a model has more than one type, and those of one sentence change nothing."""
+    if "token_type_ids" not in inspect.signature(model.forward).parameters:
+        return False
+    if getattr(model.config, "type_vocab_size", None) in (0, 1):
+        return False
+    whole = tokenizer(_TEXTS[1], return_tensors="pt", truncation=True)
     try:
         with torch.inference_mode():
-            whole = tokenizer(_TEXTS[1], return_tensors="pt", truncation=True)
-            same = _differ(_logits(model, whole), _logits(model, _fed(whole))) <= TOLERANCE
-    # A model that takes no token types, or has a smaller table of them.
-    except (TypeError, IndexError, ValueError):
-        same = False
-    if not same or getattr(model.config, "type_vocab_size", None) in (0, 1):
-        log.info("the tokenizer's token types are left out: the model is trained without them")
-        kept = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
-        tokenizer.model_input_names = kept
+            return _differ(_logits(model, whole), _logits(model, _fed(whole))) <= TOLERANCE
+    except IndexError:  # it has fewer types than the tokenizer gives
+        return False
 
 
 def fit_padding_side(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Pad on the right, unless only the left leaves a row's result as it is alone."""
-    if tokenizer.padding_side != "left":
-        return
-    tokenizer.padding_side = "right"
-    if padding_effect(model, tokenizer, _TEXTS) > TOLERANCE:
-        tokenizer.padding_side = "left"
+    before = tokenizer.padding_side
+    for side in ("right", "left"):
+        tokenizer.padding_side = side
         if padding_effect(model, tokenizer, _TEXTS) <= TOLERANCE:
-            return
+            break
+    else:
         tokenizer.padding_side = "right"
-    log.info("the tokenizer pads on the right from now on, not on the left")
+    if tokenizer.padding_side != before:
+        log.info(f"the tokenizer pads on the {tokenizer.padding_side} now, not on the {before}")
 
 
 def padding_effect(
@@ -134,7 +141,7 @@ def padding_effect(
 def check_forward(
     name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> None:
-    """Try a batch with padding and a row of the full length, before anything trains.
+    """Try a batch with padding, a short row and one of the full length, before anything trains.
 
     Raises:
         InputError: the model cannot take them, or gives no finite logits for the labels.
@@ -143,16 +150,17 @@ def check_forward(
     long = (ids * (max_length // len(ids) + 1))[: min(max_length, LONGEST_TRIED)]
     row = {"input_ids": torch.tensor([long]), "attention_mask": torch.ones(1, len(long)).long()}
     batch = _fed(tokenizer(list(_TEXTS), return_tensors="pt", padding=True, truncation=True))
+    short = _fed(tokenizer(_TEXTS[0], return_tensors="pt"))
     try:
         with torch.inference_mode():
-            logits = torch.cat([_logits(model, batch), _logits(model, row)])
+            logits = torch.cat([_logits(model, inputs) for inputs in (batch, short, row)])
     # Whatever the code of a hundred families says of inputs that it was not made for.
     except Exception as error:
         raise InputError(
             f"model.name={name}: it cannot classify texts from input_ids and attention_mask alone "
             f"({reason(error)})"
         ) from error
-    if logits.shape != (len(_TEXTS) + 1, model.config.num_labels):
+    if logits.shape != (len(_TEXTS) + 2, model.config.num_labels):
         raise InputError(f"model.name={name}: it gives no row of logits for each text")
     if not bool(torch.isfinite(logits).all()):
         raise InputError(f"model.name={name}: its logits are NaN or infinite; is it damaged?")
