@@ -478,6 +478,16 @@ def test_token_types_are_given_only_where_the_model_takes_them(
     assert ("token_type_ids" in loaded(folder).tokenizer("영화")) == kept
 
 
+def test_a_mask_that_the_tokenizer_did_not_give_is_given(tmp_path: Path) -> None:
+    """Without it, padding counts as words."""
+    folder = put(tmp_path / "model", small_classifier("Bert", vocab_size=300))
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_input_names": ["input_ids"]}))
+    made = loaded(folder)
+    assert made.tokenizer(TEXTS[:2], padding=True).keys() == {"input_ids", "attention_mask"}
+    assert padding_effect(made.model, made.tokenizer, TEXTS[:8]) < 1e-4
+
+
 def test_token_types_that_are_not_zero_are_left_out(tmp_path: Path) -> None:
     """Training does not feed them, and a model that takes them would be served otherwise."""
     tokenizer = train_wordpiece(TEXTS, vocab_size=300, max_length=64)

@@ -53,7 +53,7 @@ def export(
         model.save_pretrained(temporary)
         _save_tokenizer(tokenizer, temporary)
         words = _verify(model, tokenizer, masks, temporary, texts)
-        card += _padding_note(padding_effect(model, words, texts))
+        card += _padding_note(padding_effect(model, words, texts[:16]))
         (temporary / "README.md").write_text(card, encoding="utf-8")
         seal_folder(temporary)
         publish_folder(temporary, target)

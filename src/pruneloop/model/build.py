@@ -21,9 +21,9 @@ from pruneloop.model.architecture import fit_config, read_config
 from pruneloop.model.inputs import (
     check_forward,
     check_padding,
+    fit_input_names,
     fit_length,
     fit_padding_side,
-    fit_token_types,
 )
 from pruneloop.model.tokenizers import load_kobert_tokenizer, load_tokenizer, train_wordpiece
 from pruneloop.model.weights import load_weights
@@ -133,8 +133,8 @@ def _load_pretrained(config: PretrainedModel, names: dict[int, str]) -> Classifi
         )
     model.eval()
     length = fit_length(model, tokenizer, config.max_length)
+    fit_input_names(model, tokenizer)
     check_forward(config.name, model, tokenizer, length)
-    fit_token_types(model, tokenizer)
     fit_padding_side(model, tokenizer)
     return Classifier(model, tokenizer, length)
 

@@ -76,17 +76,21 @@ def fit_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked
     return longest
 
 
-def fit_token_types(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Have a tokenizer give no token types where the model takes none, or others than zeros.
+def fit_input_names(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Have a tokenizer give what the model takes, and nothing that it is not trained with.
 
     Training feeds ids and mask; the saved tokenizer must not feed more than that to whoever
-    is served.
+    is served, unless it changes nothing.
     """
-    if "token_type_ids" not in tokenizer.model_input_names or _takes_token_types(model, tokenizer):
-        return
-    log.info("the tokenizer's token types are left out: the model is trained without them")
-    kept = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
-    tokenizer.model_input_names = kept
+    before = tokenizer.model_input_names
+    names = ["input_ids"]
+    if "token_type_ids" in before and _takes_token_types(model, tokenizer):
+        names.append("token_type_ids")
+    if "attention_mask" in inspect.signature(model.forward).parameters:
+        names.append("attention_mask")
+    if gone := [name for name in before if name not in names]:
+        log.info(f"the tokenizer gives no {', '.join(gone)} from now on: as the model is trained")
+    tokenizer.model_input_names = names
 
 
 def _takes_token_types(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -99,7 +103,8 @@ def _takes_token_types(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     try:
         with torch.inference_mode():
             return _differ(_logits(model, whole), _logits(model, _fed(whole))) <= TOLERANCE
-    except IndexError:  # it has fewer types than the tokenizer gives
+    # It has fewer types than the tokenizer gives; `check_forward` says what else is wrong.
+    except Exception:
         return False
 
 
@@ -148,7 +153,7 @@ def check_forward(
     """
     ids = tokenizer(_TEXTS[1], truncation=True, max_length=max_length)["input_ids"]
     long = (ids * (max_length // len(ids) + 1))[: min(max_length, LONGEST_TRIED)]
-    row = {"input_ids": torch.tensor([long]), "attention_mask": torch.ones(1, len(long)).long()}
+    row = {"input_ids": torch.tensor([long])}
     batch = _fed(tokenizer(list(_TEXTS), return_tensors="pt", padding=True, truncation=True))
     short = _fed(tokenizer(_TEXTS[0], return_tensors="pt"))
     try:
@@ -168,7 +173,7 @@ def check_forward(
 
 def _fed(words: BatchEncoding) -> dict[str, Tensor]:
     """Return what training feeds of a tokenizer's output."""
-    return {name: words[name] for name in ("input_ids", "attention_mask")}
+    return {name: words[name] for name in ("input_ids", "attention_mask") if name in words}
 
 
 def _logits(model: PreTrainedModel, inputs: BatchEncoding | dict[str, Tensor]) -> Tensor:
