@@ -11,7 +11,14 @@ from torch import nn
 
 from pruneloop.errors import ConfigError
 from pruneloop.pruning import check_scope, kind_of, prunable_weights
-from pruneloop.pruning.scope import SCOPES, as_patterns, encoder_share, head, unknown_matrices
+from pruneloop.pruning.scope import (
+    SCOPES,
+    as_patterns,
+    encoder_share,
+    head,
+    unknown_matrices,
+    what_is_left,
+)
 
 KOBERT = {
     "vocab_size": 8002,
@@ -267,6 +274,21 @@ def test_what_no_kind_knows_is_named_with_the_share_that_is_left() -> None:
     before = encoder_share(model, prunable_weights(model))
     more = prunable_weights(model, include=["*conv_out_layer*"])
     assert 0.7 < before < encoder_share(model, more) < 1
+
+
+def test_what_a_selection_leaves_is_said() -> None:
+    def said(scope: list[str], family: str = "XLNet", **patterns: list[str]) -> str:
+        model = build(family, **SMALL_TRANSFORMER) if family == "XLNet" else tiny(family)
+        return " ".join(what_is_left(model, prunable_weights(model, scope, **patterns), scope))
+
+    assert said(["encoder"], "Bert") == said(["qkv"], "Bert") == said(["all_linear"], "Bert") == ""
+    assert said(["encoder"], "Bert", exclude=["*.1.*"]) == (
+        "prune.scope takes 50.0% of the weights in the encoder's matrices"
+    )
+    first, _, rest = said(["encoder"]).partition(" warning: ")
+    assert first == "prune.scope takes 44.4% of the weights in the encoder's matrices"
+    assert rest.startswith("transformer.layer.*.rel_attn.q, transformer.layer.*.rel_attn.k, ")
+    assert said(["ffn"]).startswith("warning: ") and said(["embeddings"]) == ""
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import logging
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,6 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
-from torch.nn import Parameter
 from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -35,7 +34,7 @@ from pruneloop.model.build import Classifier, build, check_name
 from pruneloop.model.tokenizers import add_nfc
 from pruneloop.plan import Plan, make_plan
 from pruneloop.pruning import Masks, PrunedModel, check_scope, prunable_weights
-from pruneloop.pruning.scope import as_patterns, encoder_share, unknown_matrices
+from pruneloop.pruning.scope import what_is_left
 from pruneloop.recorder import Recorder, status
 from pruneloop.records import RoundRecord, RunFacts, RunFolder, last_kept
 from pruneloop.report.card import model_card
@@ -202,7 +201,8 @@ def _pruned_model(config: Config, classifier: Classifier) -> PrunedModel:
     """Return the model with the weights to prune, and masks of those that are pruned already."""
     prune = config.prune
     weights = prunable_weights(classifier.model, prune.scope, prune.include, prune.exclude)
-    _say_what_is_left(classifier, weights, prune.scope)
+    for line in what_is_left(classifier.model, weights, prune.scope):
+        log.warning(line)
     masks = Masks.from_zeros(weights)
     if masks.zeros and (classifier.pruned or prune.keep_zeros):
         log.info(f"{masks.zeros:,} prunable weights are zero already and stay so")
@@ -213,21 +213,6 @@ def _pruned_model(config: Config, classifier: Classifier) -> PrunedModel:
         )
         masks = Masks.dense(weights)
     return PrunedModel(classifier.model, weights, masks)
-
-
-def _say_what_is_left(
-    classifier: Classifier, weights: Mapping[str, Parameter], scope: list[str]
-) -> None:
-    """Say how much of the encoder its scope takes where that is not all, and name the rest."""
-    share = encoder_share(classifier.model, weights)
-    unknown = as_patterns(n for n in unknown_matrices(classifier.model) if n not in weights)
-    if {"encoder", "encoder_pooler", "all_linear"} & {*scope} and share < 0.9995:
-        log.info(f"prune.scope takes {share:.1%} of the weights in the encoder's matrices")
-    if unknown and set(scope) - {"embeddings"}:
-        log.warning(
-            f"warning: {', '.join(unknown)}: of no kind that a scope knows, and not pruned; "
-            "prune.scope=all_linear or prune.include takes what is a linear layer"
-        )
 
 
 def _engine(

@@ -214,3 +214,21 @@ def encoder_share(model: nn.Module, selected: Container[str]) -> float:
 def as_patterns(names: Iterable[str]) -> list[str]:
     """Return names with `*` for the layer's number, each once: patterns that match them."""
     return list(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", name) for name in names))
+
+
+def what_is_left(model: nn.Module, selected: Container[str], scope: Iterable[str]) -> list[str]:
+    """Return what there is to say of the encoder's matrices that a selection leaves dense.
+
+    Nothing where the scope asks for a part of them only, unless some are of no known kind.
+    """
+    groups, share = set(scope), encoder_share(model, selected)
+    unknown = as_patterns(name for name in unknown_matrices(model) if name not in selected)
+    said = []
+    if groups & {"encoder", "encoder_pooler", "all_linear"} and share < 0.9995:
+        said.append(f"prune.scope takes {share:.1%} of the weights in the encoder's matrices")
+    if unknown and groups - {"embeddings"}:
+        said.append(
+            f"warning: {', '.join(unknown)}: of no kind that a scope knows, and not pruned; "
+            "prune.scope=all_linear or prune.include takes what is a linear layer"
+        )
+    return said
