@@ -315,10 +315,15 @@ def test_torch_masks_in_the_file_are_pruned_weights(saved: Path) -> None:
     weights = prunable_weights(made.model)
     zeros = Masks.from_zeros(weights).zeros
     assert zeros == round(0.5 * sum(weight.numel() for weight in weights.values()))
-    for module in [*linear, model.classifier]:
+    for module in [*linear, model.classifier]:  # as torch makes them permanent
         prune.remove(module, "weight")
     for name, weight in model.named_parameters():
         assert torch.equal(made.model.get_parameter(name), weight), name
+    other = loaded(saved).model  # whose classifier's mask is of another shape
+    assert other.config.pruneloop == {
+        "prunable": sum(map(torch.numel, weights.values())),
+        "zeros": zeros,
+    }
     made.model.save_pretrained(saved)
     assert load_file(saved / "model.safetensors").keys() == dict(model.named_parameters()).keys()
 

@@ -262,6 +262,10 @@ def test_a_tokenizer_of_bert_s_own_class_keeps_its_nfc(
     again = AutoTokenizer.from_pretrained(tmp_path / "checkpoint")
     apart = [unicodedata.normalize("NFD", text) for text in TEXTS]
     assert again(apart)["input_ids"] == theirs(TEXTS)["input_ids"] != theirs(apart)["input_ids"]
+    load_tokenizer(str(tmp_path / "checkpoint")).save_pretrained(tmp_path / "again")
+    for folder in (tmp_path / "checkpoint", tmp_path / "again"):
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        assert not settings.keys() & {"do_lower_case", "strip_accents", "max_length", "stride"}
 
 
 def test_long_texts_are_cut_where_the_model_ends(
