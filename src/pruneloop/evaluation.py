@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pruneloop.errors import InvariantError
+from pruneloop.scores import Confusion
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,7 @@ class Scores:
 
 
 class ClassificationScores(evaluate.Metric):
-    """Accuracy and macro-F1, as an `evaluate` metric that needs no download.
-
-    Macro-F1 is the mean over the labels that occur in predictions or references, as in
-    scikit-learn's `f1_score(average="macro")`.
-    """
+    """Accuracy and macro-F1, as an `evaluate` metric that needs no download."""
 
     def __init__(self, cache_dir: Path) -> None:
         super().__init__(keep_in_memory=True, cache_dir=str(cache_dir))
@@ -49,12 +46,9 @@ class ClassificationScores(evaluate.Metric):
         )
 
     def _compute(self, *, predictions: Any, references: Any) -> dict[str, float]:
-        predicted, true = numpy.asarray(predictions), numpy.asarray(references)
-        f1 = []
-        for label in numpy.union1d(predicted, true):
-            hits = int(((predicted == label) & (true == label)).sum())
-            f1.append(2 * hits / int((predicted == label).sum() + (true == label).sum()))
-        return {"accuracy": float((predicted == true).mean()), "macro_f1": float(numpy.mean(f1))}
+        size = int(max(numpy.max(predictions), numpy.max(references))) + 1
+        counted = Confusion.of([str(n) for n in range(size)], references, predictions)
+        return {"accuracy": counted.accuracy, "macro_f1": counted.macro_f1}
 
 
 def all_logits(

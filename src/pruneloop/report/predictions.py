@@ -4,42 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pruneloop.records import PredictionRecord
-
-
-@dataclass(frozen=True)
-class LabelScores:
-    """One label's scores as fractions; `support` is how many rows have the label."""
-
-    label: str
-    support: int
-    precision: float
-    recall: float
-    f1: float
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """Rows counted by their label (down) and the predicted label (across)."""
-
-    labels: list[str]
-    counts: list[list[int]]
-
-    def scores(self) -> list[LabelScores]:
-        """Return every label's scores; a share of nothing is 0, as in scikit-learn."""
-        found = []
-        for index, label in enumerate(self.labels):
-            hits, support = self.counts[index][index], sum(self.counts[index])
-            predicted = sum(row[index] for row in self.counts)
-            found.append(
-                LabelScores(
-                    label,
-                    support,
-                    hits / max(predicted, 1),
-                    hits / max(support, 1),
-                    2 * hits / max(predicted + support, 1),
-                )
-            )
-        return found
+from pruneloop.scores import Confusion
 
 
 def confusions(
@@ -47,12 +12,9 @@ def confusions(
 ) -> tuple[Confusion, Confusion]:
     """Return the dense model's confusion matrix, and the pruned one's."""
     place = {label: index for index, label in enumerate(labels)}
-    dense = [[0] * len(labels) for _ in labels]
-    pruned = [[0] * len(labels) for _ in labels]
-    for row in rows:
-        dense[place[row.label]][place[row.dense]] += 1
-        pruned[place[row.label]][place[row.pruned]] += 1
-    return Confusion(list(labels), dense), Confusion(list(labels), pruned)
+    true = [place[row.label] for row in rows]
+    dense = Confusion.of(labels, true, [place[row.dense] for row in rows])
+    return dense, Confusion.of(labels, true, [place[row.pruned] for row in rows])
 
 
 @dataclass(frozen=True)
