@@ -66,6 +66,11 @@ def seal_folder(folder: Path) -> None:
     flush_file(folder / _MANIFEST)
 
 
+def is_sealed(folder: Path) -> bool:
+    """Whether a folder has a manifest."""
+    return (folder / _MANIFEST).is_file()
+
+
 def check_folder(folder: Path) -> list[str]:
     """Return the names of the files that the manifest vouches for.
 

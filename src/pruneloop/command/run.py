@@ -48,7 +48,7 @@ def run(arguments: Sequence[str], errors: Errors) -> None:
     if not first:
         _share_the_first_folder()
     try:
-        hydra.main(version_base="1.3", config_path=_conf_folder(), config_name="config")(execute)()
+        hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(execute)()
     finally:
         if first:
             for folder in SweepFolder.seen:
@@ -64,7 +64,7 @@ def _share_the_first_folder() -> None:
     sys.argv += ["hydra/hydra_logging=none"]
 
 
-def _conf_folder() -> str:
+def conf_folder() -> str:
     """Return conf/ inside the installed package, or beside src/ in a clone."""
     here = Path(__file__).resolve().parents[1]
     return str(next(f for f in (here / "conf", here.parents[1] / "conf") if f.is_dir()))

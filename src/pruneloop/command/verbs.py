@@ -1,7 +1,10 @@
 """Commands besides training: `pruneloop VERB ...`, each a function of its arguments."""
 
 import argparse
-from collections.abc import Callable, Sequence
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,5 +45,114 @@ def inspect(arguments: Sequence[str]) -> None:
     print(table(zeros_of(checkpoint)))
 
 
-VERBS: dict[str, Callable[[Sequence[str]], None]] = {"report": report, "inspect": inspect}
+_PREDICT = """
+  pruneloop predict outputs/DATE/TIME "재미있다" "돈이 아깝다"
+  pruneloop predict outputs/DATE/TIME --file reviews.csv --text review --out predictions.csv
+  cat lines.txt | pruneloop predict outputs/DATE/TIME --json
+"""
+
+_EVALUATE = """
+  pruneloop evaluate outputs/DATE/TIME
+  pruneloop evaluate outputs/DATE/TIME --split validation --json
+  pruneloop evaluate outputs/DATE/TIME data.test=other.csv
+  pruneloop evaluate CHECKPOINT data=files data.test=test.csv data.text=review
+  pruneloop evaluate CHECKPOINT data=nsmc data.path=/corpora/nsmc
+"""
+
+
+def predict(arguments: Sequence[str]) -> None:
+    """Say the label of every text, with its probability."""
+    parser = _parser("predict", predict.__doc__, _PREDICT)
+    _add_folder(parser)
+    parser.add_argument(
+        "sentence",
+        nargs="*",
+        help="a text in quotes; without any and without --file, the lines of standard input. "
+        "With --file: how to read it, such as data.quoting=none. Write -- before a text that "
+        "begins with a dash",
+    )
+    parser.add_argument("--file", help="read texts from a csv, tsv, json or parquet file")
+    parser.add_argument("--text", metavar="COLUMN", help="the column of the texts [text]")
+    parser.add_argument("--out", type=Path, metavar="CSV", help="write a csv, and print no lines")
+    parser.add_argument(
+        "--json", action="store_true", help="print a JSON object a text, with all probabilities"
+    )
+    given = parser.parse_intermixed_args(arguments)
+    if given.text is not None and given.file is None:
+        parser.error("--text: names a column of --file, which is not given")
+    if given.json and given.out is not None:
+        parser.error("--json: is about lines, and --out writes a csv; give one of the two")
+    from pruneloop.command import predict as work
+
+    if given.out is not None:
+        work.check_writable(given.out, given.file)
+    if given.file is not None:
+        texts = work.read_file(given.file, given.text, given.sentence)
+    else:
+        texts = given.sentence or work.read_lines()
+    source = given.file or ("the command line" if given.sentence else "standard input")
+    found = work.predict(given.folder, texts, source)
+    if given.out is not None:
+        _say([work.write_csv(found, given.out)])
+    else:
+        _say(found.json_lines() if given.json else found.lines())
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Measure a checkpoint on labelled rows: accuracy, macro-F1, and what it takes for what."""
+    parser = _parser("evaluate", evaluate.__doc__, _EVALUATE)
+    _add_folder(parser)
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="data.KEY=VALUE",
+        help="the data, in the words of training; without data=..., that of the run",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("test", "validation", "train"),
+        default="test",
+        help="which rows, divided as in training [test]",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    given = parser.parse_intermixed_args(arguments)
+    from pruneloop.command.evaluate import evaluate as measured
+
+    found = measured(given.folder, given.words, given.split)
+    _say([json.dumps(found.facts(), ensure_ascii=False) if given.json else found.table()])
+
+
+def _parser(verb: str, description: str | None, examples: str) -> _Parser:
+    return _Parser(
+        f"pruneloop {verb}",
+        description=description,
+        epilog=f"examples:{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_folder(parser: _Parser) -> None:
+    parser.add_argument(
+        "folder",
+        type=Path,
+        help="the folder of a run, or any transformers checkpoint of a text classifier",
+    )
+
+
+def _say(lines: Iterable[str]) -> None:
+    """Print lines for as long as somebody reads them."""
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:  # such as `head`, which has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+VERBS: dict[str, Callable[[Sequence[str]], None]] = {
+    "predict": predict,
+    "evaluate": evaluate,
+    "report": report,
+    "inspect": inspect,
+}
 """What may stand in the place of the first KEY=VALUE."""

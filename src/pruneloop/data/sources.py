@@ -6,6 +6,7 @@ cannot be read for certain is an error with its line, or is left out and listed 
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from datasets import load_dataset, load_dataset_builder
@@ -15,7 +16,7 @@ from huggingface_hub import constants
 
 from pruneloop.config import DataConfig, FilesData, HubData, SampleData
 from pruneloop.data import sample
-from pruneloop.data.cells import Row
+from pruneloop.data.cells import BadCell, Row, spelled
 from pruneloop.data.files import names_of, rows_of
 from pruneloop.data.hub_folder import folder_rows, named
 from pruneloop.data.rows import Corpus, Rows, collect
@@ -65,6 +66,28 @@ def _called(files: str | list[str]) -> str:
     """Return what one file or several are called in messages."""
     names = [Path(name).name for name in names_of(files)]
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def read_texts(config: FilesData) -> list[str]:
+    """Return the texts of the file `data.train`, row by row; of a row without one, "".
+
+    They are left as they stand there, and need no label beside them.
+
+    Raises:
+        InputError: the file cannot be read for certain; the message says where.
+        EnvironmentFault: a download failed.
+    """
+    # Where the reader wants a label, the text serves.
+    return [_text(row, config) for row in rows_of(config.train, replace(config, label=config.text))]
+
+
+def _text(row: Row, config: FilesData) -> str:
+    try:
+        if row.fault:
+            raise BadCell(row.fault)
+        return spelled(row.cells[config.text]) or ""
+    except BadCell as error:
+        raise InputError(f"{row.place}: {error}") from None
 
 
 # -- the hub -------------------------------------------------------------------------

@@ -63,16 +63,21 @@ def check_padding(name: str, model: PreTrainedModel, configured: int | None, pad
         )
 
 
+def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the most tokens that both model and tokenizer take, or None where none limits."""
+    # A tokenizer's limit may be 1e30 or -1, which are none.
+    limits = [tokenizer.model_max_length, usable_positions(model) or _UNLIMITED]
+    return min((int(limit) for limit in limits if 0 < limit < _UNLIMITED), default=None)
+
+
 def fit_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: int) -> int:
     """Limit a tokenizer to the model's positions; return the length to cut texts to."""
-    positions = usable_positions(model)
-    limits = [tokenizer.model_max_length, _UNLIMITED if positions is None else positions]
-    limits = [int(limit) for limit in limits if 0 < limit < _UNLIMITED]
-    longest = min([asked, *limits])
+    limit = longest_input(model, tokenizer) or asked
+    longest = min(asked, limit)
     if longest < asked:
         log.info(f"model.max_length={asked} becomes {longest}: model and tokenizer take no more")
     # Without any limit, nothing longer than what it was trained on is served either.
-    tokenizer.model_max_length = min(limits, default=asked)
+    tokenizer.model_max_length = limit
     return longest
 
 

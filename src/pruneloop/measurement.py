@@ -1,0 +1,117 @@
+"""What a checkpoint is worth on labelled rows: its scores on one split, as a table or as JSON."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pruneloop.data.splits import Splits
+from pruneloop.data.tokenising import check_unknown
+from pruneloop.errors import InputError
+from pruneloop.prediction import TextClassifier
+from pruneloop.report.columns import aligned
+from pruneloop.scores import Confusion, wilson_interval
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The counts of a checkpoint on a split of some data, and the length rows were cut to."""
+
+    data: str
+    split: str
+    longest: int
+    confusion: Confusion
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the accuracy on more rows of this kind lies, in 95 % of the cases."""
+        return wilson_interval(self.confusion.hits, self.confusion.rows)
+
+    def facts(self) -> dict[str, Any]:
+        """Return all of it as plain values, for JSON."""
+        counted = self.confusion
+        return {
+            "data": self.data,
+            "split": self.split,
+            "rows": counted.rows,
+            "max_length": self.longest,
+            "accuracy": counted.accuracy,
+            "accuracy_95": list(self.interval),
+            "macro_f1": counted.macro_f1,
+            "labels": {
+                score.label: {
+                    "precision": score.precision,
+                    "recall": score.recall,
+                    "f1": score.f1,
+                    "rows": score.support,
+                }
+                for score in counted.scores()
+            },
+            "confusion": counted.counts,
+        }
+
+    def table(self) -> str:
+        """Return all of it to read."""
+        counted, (low, high) = self.confusion, self.interval
+        by_label = [["", "precision", "recall", "F1", "rows"]]
+        for score in counted.scores():
+            shares = (f"{share:.4f}" for share in (score.precision, score.recall, score.f1))
+            by_label.append([score.label, *shares, f"{score.support:,}"])
+        matrix = [["", *counted.labels]]
+        for label, counts in zip(counted.labels, counted.counts, strict=True):
+            matrix.append([label, *(f"{count:,}" for count in counts)])
+        return "\n".join(
+            [
+                f"{self.data}: {counted.rows:,} {self.split} rows, cut at {self.longest} tokens",
+                f"accuracy  {counted.accuracy:.4f}  (95 % interval {low:.4f} to {high:.4f})",
+                f"macro-F1  {counted.macro_f1:.4f}",
+                "",
+                *aligned(by_label),
+                "",
+                "rows by their label (down) and the predicted label (across):",
+                *aligned(matrix),
+            ]
+        )
+
+
+def measure(
+    classifier: TextClassifier,
+    data: Splits,
+    split: str,
+    longest: int | None = None,
+    done: Callable[[int], object] = lambda rows: None,
+) -> Measurement:
+    """Measure a classifier on the split `train`, `validation` or `test`.
+
+    Args:
+        longest: cut texts at so many tokens, if the classifier could read more.
+        done: is told the rows of each batch.
+
+    Raises:
+        InputError: the data has a label that the checkpoint lacks, or its texts are mostly
+            unknown to the tokenizer.
+    """
+    places = _places(classifier.labels, data.labels)
+    classifier = replace(classifier, longest=min(longest or classifier.longest, classifier.longest))
+    rows = {"train": data.train, "validation": data.validation, "test": data.test}[split]
+    # Sliced: a column that is iterated over is read row by row.
+    encoded = classifier.encode(rows["text"][:])
+    if warning := check_unknown(classifier.unknown(encoded)):
+        log.warning(f"warning: {warning}")
+    predicted = classifier.logits(encoded, done).argmax(-1).numpy()
+    true = [places[label] for label in rows["label"][:]]
+    confusion = Confusion.of(classifier.labels, true, predicted)
+    return Measurement(data.name, split, classifier.longest, confusion)
+
+
+def _places(known: Sequence[str], labels: Sequence[str]) -> list[int]:
+    """Return where the checkpoint has each of the data's labels."""
+    if strangers := [label for label in labels if label not in known]:
+        raise InputError(
+            f"the data's labels ({', '.join(labels)}) are not the checkpoint's "
+            f"({', '.join(known)}): it has no {', '.join(strangers)}; name them in the order of "
+            f"their values, such as data.label_names=[{','.join(known)}]"
+        )
+    return [known.index(label) for label in labels]

@@ -1,0 +1,241 @@
+"""What a checkpoint says of texts: loaded as any transformers classifier, and asked in batches."""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from pruneloop.durable import check_folder, is_sealed
+from pruneloop.errors import (
+    CheckpointError,
+    EnvironmentFault,
+    InputError,
+    InvariantError,
+    PruneloopError,
+    reason,
+)
+from pruneloop.model.inputs import LONGEST_TRIED, longest_input
+from pruneloop.records import RunFolder
+
+_BATCH = 64
+_OTHER_HEADS = ("regression", "multi_label_classification")
+
+
+def find_run(folder: Path) -> RunFolder | None:
+    """Return the run that a folder is, or whose checkpoint it is; None where it is neither."""
+    for path in (folder, folder.absolute().parent):
+        run = RunFolder(path)
+        if run.facts.is_file() and (path == folder or folder.name == run.checkpoint.name):
+            return run
+    return None
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """Return the folder with the checkpoint: a run's, or the folder itself.
+
+    Raises:
+        InputError: there is none.
+    """
+    if (folder / "config.json").is_file():
+        return folder
+    run = RunFolder(folder)
+    if (run.checkpoint / "config.json").is_file():
+        return run.checkpoint
+    if run.status.is_file():
+        state = run.read_status().get("state", "not finished")
+        raise InputError(
+            f"{folder}: the run has no checkpoint; it is {state}, and its command goes on with it"
+        )
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    points = sorted(path.parent.name for path in folder.glob("*/checkpoint"))
+    which = f"; name one of its runs: {', '.join(points[:4])}" if points else ""
+    raise InputError(
+        f"{folder}: is neither a checkpoint (no config.json) nor a run's folder "
+        f"(no checkpoint/){which}"
+    )
+
+
+@dataclass(frozen=True)
+class TextClassifier:
+    """A trained classifier on its device; `labels` in the order of its outputs.
+
+    `longest` is how many tokens of a text it reads.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    labels: list[str]
+    longest: int
+
+    def encode(self, texts: Sequence[str]) -> "Encoded":
+        """Tokenise texts, cut to what the model reads.
+
+        Raises:
+            InputError: a text holds half a character, which no tokenizer reads.
+        """
+        for number, text in enumerate(texts, 1):
+            if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise InputError(f"text {number}: is no valid Unicode: {text!r}")
+        read = self.tokenizer(list(texts), truncation=True, max_length=self.longest)
+        known = inspect.signature(self.model.forward).parameters
+        return Encoded({name: column for name, column in read.items() if name in known})
+
+    def unknown(self, encoded: "Encoded") -> float:
+        """Return the share of the tokens that the tokenizer does not know."""
+        unknown, special = self.tokenizer.unk_token_id, set(self.tokenizer.all_special_ids)
+        ids = [i for row in encoded.columns["input_ids"] for i in row]
+        words = sum(i == unknown or i not in special for i in ids)
+        return sum(i == unknown for i in ids) / max(words, 1)
+
+    @torch.inference_mode()
+    def logits(
+        self, encoded: "Encoded", done: Callable[[int], object] = lambda rows: None
+    ) -> Tensor:
+        """Return every text's logits, float32 on the CPU, in the order of the texts.
+
+        `done` is told the rows of each batch.
+
+        Raises:
+            InvariantError: the model gives a number that is none.
+            EnvironmentFault: the GPU's memory is full.
+        """
+        collator = DataCollatorWithPadding(self.tokenizer)
+        found = torch.empty(len(encoded), len(self.labels))
+        for rows in encoded.batches():
+            padded = collator([encoded.row(row) for row in rows])
+            batch = {name: column.to(self.model.device) for name, column in padded.items()}
+            try:
+                found[rows] = self.model(**batch).logits.float().cpu()
+            except torch.OutOfMemoryError as error:
+                raise EnvironmentFault(
+                    "the GPU's memory is full; CUDA_VISIBLE_DEVICES= takes the CPU instead"
+                ) from error
+            done(len(rows))
+        if not bool(found.isfinite().all()):
+            raise InvariantError(
+                "the checkpoint's logits are not finite: it is damaged, or was trained so"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Texts as a model reads them: the tokenizer's columns, a row a text."""
+
+    columns: dict[str, list[list[int]]]
+
+    def __len__(self) -> int:
+        return len(self.columns["input_ids"])
+
+    def row(self, number: int) -> dict[str, list[int]]:
+        """Return one text."""
+        return {name: column[number] for name, column in self.columns.items()}
+
+    def batches(self) -> Iterator[list[int]]:
+        """Yield row numbers by length, the longest first: what does not fit is found at once."""
+        ids = self.columns["input_ids"]
+        order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
+        yield from (order[start : start + _BATCH] for start in range(0, len(order), _BATCH))
+
+
+def load_classifier(folder: Path) -> TextClassifier:
+    """Load a run's checkpoint, or any transformers sequence classifier, in float32.
+
+    It is on a GPU where there is one. No code of the checkpoint runs.
+
+    Raises:
+        InputError: the folder holds no trained single-label classifier with its tokenizer.
+        CheckpointError: its files are not what its manifest says.
+    """
+    path = find_checkpoint(folder)
+    _check_files(path)
+    try:
+        model = _load_model(path)
+        tokenizer = _load_tokenizer(path, model.config.vocab_size)
+        longest = longest_input(model, tokenizer) or LONGEST_TRIED
+    except PruneloopError:
+        raise
+    except UnpicklingError as error:
+        raise InputError(
+            f"{path}: its weights are damaged, or a pickle of more than weights, which is not read"
+        ) from error
+    # Whatever a damaged or foreign file makes the libraries say.
+    except Exception as error:
+        raise InputError(f"{path}: cannot be loaded ({reason(error)})") from error
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    nn.Module.to(model, device)
+    return TextClassifier(model.eval(), tokenizer, _labels(model.config), longest)
+
+
+def _check_files(path: Path) -> None:
+    if not is_sealed(path):
+        return
+    try:
+        check_folder(path)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{path}: {error}; if you have changed it yourself, delete its manifest.json"
+        ) from error
+
+
+def _load_model(path: Path) -> PreTrainedModel:
+    transformers.utils.logging.disable_progress_bar()
+    told = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()  # what it would warn of is refused below
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            path,
+            dtype=torch.float32,
+            output_loading_info=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    finally:
+        transformers.utils.logging.set_verbosity(told)
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise InputError(
+            f"{path}: is no trained classifier; it lacks {', '.join(missing[:3])}"
+            + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        )
+    labels, kind = _labels(model.config), model.config.problem_type
+    if len(labels) < 2 or kind in _OTHER_HEADS:
+        raise InputError(
+            f"{path}: does not choose one label of several ({kind or 'it has one output'})"
+        )
+    if len(set(labels)) < len(labels):
+        raise InputError(f"{path}: two of its labels have the same name; see its config.json")
+    return model
+
+
+def _labels(config: PretrainedConfig) -> list[str]:
+    return [str(label) for _, label in sorted((config.id2label or {}).items())]
+
+
+def _load_tokenizer(path: Path, rows: int) -> PreTrainedTokenizerBase:
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    # Without its files, some tokenizers come out empty instead of not at all.
+    files = tokenizer.vocab_files_names.values()
+    if files and not any((path / name).is_file() for name in files):
+        raise InputError(f"{path}: has no tokenizer; none of {', '.join(sorted(files))}")
+    if len(tokenizer) > rows:
+        raise InputError(
+            f"{path}: its tokenizer has {len(tokenizer)} tokens, its embeddings only {rows}"
+        )
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"{path}: its tokenizer has no padding token")
+    return tokenizer
