@@ -12,7 +12,7 @@ FLOORS = [
     {"durable", "ranges", "scores", "signals"},
     {"config", "pruning", "records"},
     {"data", "model", "training", "evaluation", "checkpoint", "tracking", "report"}
-    | {"hub", "inspection", "machine"},
+    | {"hub", "inspection", "locating", "machine"},
     {"evidence", "teacher", "exports", "facts", "plan", "prediction", "run_state"},
     {"dense", "engine", "identity", "measurement", "recorder"},
     {"checkpointer"},

@@ -28,45 +28,9 @@ from pruneloop.errors import (
     reason,
 )
 from pruneloop.model.inputs import LONGEST_TRIED, longest_input
-from pruneloop.records import RunFolder
 
 _BATCH = 64
 _OTHER_HEADS = ("regression", "multi_label_classification")
-
-
-def find_run(folder: Path) -> RunFolder | None:
-    """Return the run that a folder is, or whose checkpoint it is; None where it is neither."""
-    for path in (folder, folder.absolute().parent):
-        run = RunFolder(path)
-        if run.facts.is_file() and (path == folder or folder.name == run.checkpoint.name):
-            return run
-    return None
-
-
-def find_checkpoint(folder: Path) -> Path:
-    """Return the folder with the checkpoint: a run's, or the folder itself.
-
-    Raises:
-        InputError: there is none.
-    """
-    if (folder / "config.json").is_file():
-        return folder
-    run = RunFolder(folder)
-    if (run.checkpoint / "config.json").is_file():
-        return run.checkpoint
-    if run.status.is_file():
-        state = run.read_status().get("state", "not finished")
-        raise InputError(
-            f"{folder}: the run has no checkpoint; it is {state}, and its command goes on with it"
-        )
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    points = sorted(path.parent.name for path in folder.glob("*/checkpoint"))
-    which = f"; name one of its runs: {', '.join(points[:4])}" if points else ""
-    raise InputError(
-        f"{folder}: is neither a checkpoint (no config.json) nor a run's folder "
-        f"(no checkpoint/){which}"
-    )
 
 
 @dataclass(frozen=True)
@@ -152,8 +116,8 @@ class Encoded:
         yield from (order[start : start + _BATCH] for start in range(0, len(order), _BATCH))
 
 
-def load_classifier(folder: Path) -> TextClassifier:
-    """Load a run's checkpoint, or any transformers sequence classifier, in float32.
+def load_classifier(path: Path) -> TextClassifier:
+    """Load the checkpoint of any transformers sequence classifier, in float32.
 
     It is on a GPU where there is one. No code of the checkpoint runs.
 
@@ -161,7 +125,6 @@ def load_classifier(folder: Path) -> TextClassifier:
         InputError: the folder holds no trained single-label classifier with its tokenizer.
         CheckpointError: its files are not what its manifest says.
     """
-    path = find_checkpoint(folder)
     _check_files(path)
     try:
         model = _load_model(path)

@@ -8,8 +8,9 @@ from tqdm import tqdm
 from pruneloop.command.data_words import data_config
 from pruneloop.data.loading import load_splits
 from pruneloop.errors import ConfigError, InputError
+from pruneloop.locating import find_checkpoint, find_run
 from pruneloop.measurement import Measurement, measure
-from pruneloop.prediction import find_checkpoint, find_run, load_classifier
+from pruneloop.prediction import load_classifier
 from pruneloop.records import RunFacts
 
 
@@ -22,7 +23,7 @@ def evaluate(folder: Path, words: Sequence[str], split: str) -> Measurement:
         ConfigError: the words name no data, or cannot be composed.
         InputError: the folder, the data, or their labels do not fit.
     """
-    find_checkpoint(folder)
+    checkpoint = find_checkpoint(folder)
     facts = _run_facts(folder)
     if facts is None and not any(word.startswith("data=") for word in words):
         raise ConfigError(
@@ -33,7 +34,7 @@ def evaluate(folder: Path, words: Sequence[str], split: str) -> Measurement:
     own = {k.removeprefix("data."): v for k, v in settings.items() if k.startswith("data.")}
     config = data_config(words, own, test_only=split == "test")
     rows = load_splits(config)
-    classifier = load_classifier(folder)
+    classifier = load_classifier(checkpoint)
     longest = facts.data.max_length if facts else None
     with tqdm(total=rows.counts[split], unit="row", leave=False, disable=None, delay=0.5) as bar:
         return measure(classifier, rows, split, longest, bar.update)

@@ -60,8 +60,8 @@ class Predictions:
         each = [f"probability_{label}" for label in self.labels]
         writer.writerow(["text", "label", "probability", *each])
         for best, row in zip(self.best(), self.probabilities, strict=True):
-            cells: list[object] = [*best, *(row or [None] * len(self.labels))]
-            writer.writerow(["" if cell is None else cell for cell in cells])
+            shares: Sequence[object] = row or [None] * len(self.labels)
+            writer.writerow(["" if cell is None else cell for cell in (*best, *shares)])
         return buffer.getvalue().encode("utf-8-sig")
 
     def summary(self) -> str:
@@ -76,11 +76,11 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def predict(folder: Path, texts: Sequence[str], source: str) -> Predictions:
-    """Ask the checkpoint in a folder about texts, with a progress bar on a terminal.
+def predict(checkpoint: Path, texts: Sequence[str], source: str) -> Predictions:
+    """Ask a checkpoint about texts, with a progress bar on a terminal.
 
     Raises:
-        InputError: no text is more than blank, or the folder holds no checkpoint.
+        InputError: no text is more than blank, or the checkpoint does not load.
     """
     asked = [number for number, text in enumerate(texts) if text.strip()]
     if not asked:
@@ -89,7 +89,7 @@ def predict(folder: Path, texts: Sequence[str], source: str) -> Predictions:
 
     from pruneloop.prediction import load_classifier
 
-    classifier = load_classifier(folder)
+    classifier = load_classifier(checkpoint)
     encoded = classifier.encode([texts[number] for number in asked])
     if (unknown := classifier.unknown(encoded)) > _UNKNOWN_WARN:
         log.warning(f"warning: {unknown:.0%} of the tokens are unknown to the tokenizer")

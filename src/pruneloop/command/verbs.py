@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pruneloop.errors import ConfigError
+from pruneloop.locating import find_checkpoint
 from pruneloop.records import RunFolder
 
 
@@ -67,6 +68,7 @@ def predict(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "sentence",
         nargs="*",
+        default=[],
         help="a text in quotes; without any and without --file, the lines of standard input. "
         "With --file: how to read it, such as data.quoting=none. Write -- before a text that "
         "begins with a dash",
@@ -82,6 +84,7 @@ def predict(arguments: Sequence[str]) -> None:
         parser.error("--text: names a column of --file, which is not given")
     if given.json and given.out is not None:
         parser.error("--json: is about lines, and --out writes a csv; give one of the two")
+    checkpoint = find_checkpoint(given.folder)
     from pruneloop.command import predict as work
 
     if given.out is not None:
@@ -91,7 +94,7 @@ def predict(arguments: Sequence[str]) -> None:
     else:
         texts = given.sentence or work.read_lines()
     source = given.file or ("the command line" if given.sentence else "standard input")
-    found = work.predict(given.folder, texts, source)
+    found = work.predict(checkpoint, texts, source)
     if given.out is not None:
         _say([work.write_csv(found, given.out)])
     else:
@@ -105,6 +108,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "words",
         nargs="*",
+        default=[],
         metavar="data.KEY=VALUE",
         help="the data, in the words of training; without data=..., that of the run",
     )
@@ -116,6 +120,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_intermixed_args(arguments)
+    find_checkpoint(given.folder)  # which takes no time, before what does
     from pruneloop.command.evaluate import evaluate as measured
 
     found = measured(given.folder, given.words, given.split)

@@ -1,0 +1,41 @@
+"""Where a checkpoint is, from the folder that a user names: in a run's folder, or there itself."""
+
+from pathlib import Path
+
+from pruneloop.errors import InputError
+from pruneloop.records import RunFolder
+
+
+def find_run(folder: Path) -> RunFolder | None:
+    """Return the run that a folder is, or whose checkpoint it is; None where it is neither."""
+    for path in (folder, folder.absolute().parent):
+        run = RunFolder(path)
+        if run.facts.is_file() and (path == folder or folder.name == run.checkpoint.name):
+            return run
+    return None
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """Return the folder with the checkpoint: a run's, or the folder itself.
+
+    Raises:
+        InputError: there is none.
+    """
+    if (folder / "config.json").is_file():
+        return folder
+    run = RunFolder(folder)
+    if (run.checkpoint / "config.json").is_file():
+        return run.checkpoint
+    if run.status.is_file():
+        state = run.read_status().get("state", "not finished")
+        raise InputError(
+            f"{folder}: the run has no checkpoint; it is {state}, and its command goes on with it"
+        )
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    points = sorted(path.parent.name for path in folder.glob("*/checkpoint"))
+    which = f"; name one of its runs: {', '.join(points[:4])}" if points else ""
+    raise InputError(
+        f"{folder}: is neither a checkpoint (no config.json) nor a run's folder "
+        f"(no checkpoint/){which}"
+    )
