@@ -1,6 +1,7 @@
 """What can go wrong, and the exit code that each of it ends the process with."""
 
 import unicodedata
+from collections.abc import Sequence
 
 _LONGEST = 960  # with what the error frame puts in front, a line has less than 1,000
 
@@ -31,6 +32,12 @@ def shortened(text: str, most: int) -> str:
 def reason(error: BaseException) -> str:
     """Return the first line of what an exception says, or its name if it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Return names as a list for one line: the first ones, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 class PruneloopError(Exception):

@@ -27,9 +27,9 @@ def find_checkpoint(folder: Path) -> Path:
     if (run.checkpoint / "config.json").is_file():
         return run.checkpoint
     if run.status.is_file():
-        state = run.read_status().get("state", "not finished")
         raise InputError(
-            f"{folder}: the run has no checkpoint; it is {state}, and its command goes on with it"
+            f"{folder}: the run has no checkpoint, which its end writes; STATUS.json calls it "
+            f"{_state(run)}; the same command in the same folder goes on with it"
         )
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
@@ -39,3 +39,10 @@ def find_checkpoint(folder: Path) -> Path:
         f"{folder}: is neither a checkpoint (no config.json) nor a run's folder "
         f"(no checkpoint/){which}"
     )
+
+
+def _state(run: RunFolder) -> str:
+    try:
+        return str(run.read_status()["state"])
+    except (ValueError, TypeError, KeyError):
+        return "nothing that can be read"

@@ -7,12 +7,30 @@ from typing import Any
 
 from pruneloop.data.splits import Splits
 from pruneloop.data.tokenising import check_unknown
-from pruneloop.errors import InputError
+from pruneloop.errors import InputError, listed
 from pruneloop.prediction import TextClassifier
 from pruneloop.report.columns import aligned
 from pruneloop.scores import Confusion, wilson_interval
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """The texts of a split of some data, each with the name of its label."""
+
+    data: str
+    split: str
+    texts: list[str]
+    labels: list[str]
+
+    @classmethod
+    def of(cls, data: Splits, split: str) -> "LabelledRows":
+        """Return the split `train`, `validation` or `test`."""
+        rows = {"train": data.train, "validation": data.validation, "test": data.test}[split]
+        # Sliced: a column that is iterated over is read row by row.
+        labels = [data.labels[label] for label in rows["label"][:]]
+        return cls(data.name, split, rows["text"][:], labels)
 
 
 @dataclass(frozen=True)
@@ -78,40 +96,37 @@ class Measurement:
 
 def measure(
     classifier: TextClassifier,
-    data: Splits,
-    split: str,
+    rows: LabelledRows,
     longest: int | None = None,
     done: Callable[[int], object] = lambda rows: None,
 ) -> Measurement:
-    """Measure a classifier on the split `train`, `validation` or `test`.
+    """Measure a classifier on labelled rows.
 
     Args:
         longest: cut texts at so many tokens, if the classifier could read more.
         done: is told the rows of each batch.
 
     Raises:
-        InputError: the data has a label that the checkpoint lacks, or its texts are mostly
+        InputError: a row has a label that the checkpoint lacks, or the texts are mostly
             unknown to the tokenizer.
     """
-    places = _places(classifier.labels, data.labels)
+    places = _places(classifier.labels, sorted(set(rows.labels)))
     classifier = replace(classifier, longest=min(longest or classifier.longest, classifier.longest))
-    rows = {"train": data.train, "validation": data.validation, "test": data.test}[split]
-    # Sliced: a column that is iterated over is read row by row.
-    encoded = classifier.encode(rows["text"][:])
+    encoded = classifier.encode(rows.texts)
     if warning := check_unknown(classifier.unknown(encoded)):
         log.warning(f"warning: {warning}")
     predicted = classifier.logits(encoded, done).argmax(-1).numpy()
-    true = [places[label] for label in rows["label"][:]]
+    true = [places[label] for label in rows.labels]
     confusion = Confusion.of(classifier.labels, true, predicted)
-    return Measurement(data.name, split, classifier.longest, confusion)
+    return Measurement(rows.data, rows.split, classifier.longest, confusion)
 
 
-def _places(known: Sequence[str], labels: Sequence[str]) -> list[int]:
+def _places(known: Sequence[str], labels: Sequence[str]) -> dict[str, int]:
     """Return where the checkpoint has each of the data's labels."""
     if strangers := [label for label in labels if label not in known]:
         raise InputError(
-            f"the data's labels ({', '.join(labels)}) are not the checkpoint's "
-            f"({', '.join(known)}): it has no {', '.join(strangers)}; name them in the order of "
-            f"their values, such as data.label_names=[{','.join(known)}]"
+            f"the data's labels ({listed(labels)}) are not the checkpoint's "
+            f"({listed(known)}): it has no {listed(strangers)}; name them in the order of "
+            f"their values, such as data.label_names=[{','.join(known[:2])}]"
         )
-    return [known.index(label) for label in labels]
+    return {label: known.index(label) for label in labels}

@@ -1,6 +1,8 @@
 """What a checkpoint says of texts: loaded as any transformers classifier, and asked in batches."""
 
 import inspect
+import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +28,14 @@ from pruneloop.errors import (
     InvariantError,
     PruneloopError,
     reason,
+    shortened,
 )
 from pruneloop.model.inputs import LONGEST_TRIED, longest_input
 
+log = logging.getLogger(__name__)
+
 _BATCH = 64
+_HALF = re.compile("[\ud800-\udfff]")
 _OTHER_HEADS = ("regression", "multi_label_classification")
 
 
@@ -51,9 +57,9 @@ class TextClassifier:
         Raises:
             InputError: a text holds half a character, which no tokenizer reads.
         """
-        for number, text in enumerate(texts, 1):
-            if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-                raise InputError(f"text {number}: is no valid Unicode: {text!r}")
+        for text in texts:
+            if not text.isascii() and _HALF.search(text):
+                raise InputError(f"a text is no valid Unicode: {text[:60]!r}")
         read = self.tokenizer(list(texts), truncation=True, max_length=self.longest)
         known = inspect.signature(self.model.forward).parameters
         return Encoded({name: column for name, column in read.items() if name in known})
@@ -166,15 +172,21 @@ def _load_model(path: Path) -> PreTrainedModel:
             output_loading_info=True,
             local_files_only=True,
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # refused below, by name
         )
     finally:
         transformers.utils.logging.set_verbosity(told)
     if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
+        missing = shortened(sorted(report["missing_keys"]), 3)
+        raise InputError(f"{path}: is no trained classifier; it lacks {missing}")
+    if report["mismatched_keys"]:
+        other = shortened(sorted(name for name, *_ in report["mismatched_keys"]), 3)
         raise InputError(
-            f"{path}: is no trained classifier; it lacks {', '.join(missing[:3])}"
-            + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+            f"{path}: its config.json gives other sizes than its weights have: {other}"
         )
+    if report["unexpected_keys"]:
+        unused = shortened(sorted(report["unexpected_keys"]), 3)
+        log.warning(f"warning: {path}: weights that its config.json has no place for: {unused}")
     labels, kind = _labels(model.config), model.config.problem_type
     if len(labels) < 2 or kind in _OTHER_HEADS:
         raise InputError(
@@ -190,7 +202,15 @@ def _labels(config: PretrainedConfig) -> list[str]:
 
 
 def _load_tokenizer(path: Path, rows: int) -> PreTrainedTokenizerBase:
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:
+        raise InputError(
+            f"{path}: its tokenizer cannot be loaded ({reason(error).rstrip(': ')}); is its "
+            "tokenizer.json there, and whole?"
+        ) from error
     # Without its files, some tokenizers come out empty instead of not at all.
     files = tokenizer.vocab_files_names.values()
     if files and not any((path / name).is_file() for name in files):

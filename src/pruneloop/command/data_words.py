@@ -50,7 +50,7 @@ def data_config(
         composed = compose("config", [*choice, *words])
     for key, value in given.items():
         OmegaConf.update(composed, f"data.{key}", value)
-    if test_only and "train" in composed.data and OmegaConf.is_missing(composed.data, "train"):
+    if test_only and OmegaConf.is_missing(composed.data, "train"):
         composed.data.train = composed.data.test or "???"
     return to_config(composed).data
 

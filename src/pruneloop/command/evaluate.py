@@ -1,17 +1,23 @@
 """`pruneloop evaluate`: which checkpoint, on which rows, cut to which length."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from pruneloop.command.data_words import data_config
+from pruneloop.config import DataConfig, FilesData, Precision
+from pruneloop.data import sources
 from pruneloop.data.loading import load_splits
+from pruneloop.data.splits import undivided
 from pruneloop.errors import ConfigError, InputError
 from pruneloop.locating import find_checkpoint, find_run
-from pruneloop.measurement import Measurement, measure
+from pruneloop.measurement import LabelledRows, Measurement, measure
 from pruneloop.prediction import load_classifier
 from pruneloop.records import RunFacts
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(folder: Path, words: Sequence[str], split: str) -> Measurement:
@@ -33,11 +39,26 @@ def evaluate(folder: Path, words: Sequence[str], split: str) -> Measurement:
     settings = facts.config if facts else {}
     own = {k.removeprefix("data."): v for k, v in settings.items() if k.startswith("data.")}
     config = data_config(words, own, test_only=split == "test")
-    rows = load_splits(config)
+    rows = _rows(config, split)
+    if facts and facts.precision != Precision.fp32.name:
+        log.warning(
+            f"note: the run measured in {facts.precision}, this is in float32, as its checkpoint "
+            "is served"
+        )
     classifier = load_classifier(checkpoint)
     longest = facts.data.max_length if facts else None
-    with tqdm(total=rows.counts[split], unit="row", leave=False, disable=None, delay=0.5) as bar:
-        return measure(classifier, rows, split, longest, bar.update)
+    with tqdm(total=len(rows.texts), unit="row", leave=False, disable=None, delay=0.5) as bar:
+        return measure(classifier, rows, longest, bar.update)
+
+
+def _rows(config: DataConfig, split: str) -> LabelledRows:
+    if not isinstance(config, FilesData) or (config.test, split) != (config.train, "test"):
+        return LabelledRows.of(load_splits(config), split)
+    # Test rows alone: nothing is held out of them, and they may lack some of the labels.
+    corpus = sources.load(config)
+    assert corpus.test is not None
+    labels = undivided(corpus.test, config.label_names)
+    return LabelledRows(corpus.name, split, corpus.test.texts, labels)
 
 
 def _run_facts(folder: Path) -> RunFacts | None:

@@ -1,6 +1,7 @@
 """Commands besides training: `pruneloop VERB ...`, each a function of its arguments."""
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -146,6 +147,8 @@ def _add_folder(parser: _Parser) -> None:
 
 def _say(lines: Iterable[str]) -> None:
     """Print lines for as long as somebody reads them."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal that has no Hangul
     try:
         for line in lines:
             print(line)

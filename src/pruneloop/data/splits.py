@@ -106,8 +106,27 @@ def split(
     train, held_out = _hold_out(train, validation, seed)
     counts["repeated"] = len(train) + len(held_out) - len({*train["text"][:], *held_out["text"][:]})
     counts |= {"train": len(train), "validation": len(held_out), "test": len(test)}
-    names = list(label_names) or labels
+    names = _named(labels, label_names)
     return Splits(corpus.name, train, held_out, test, names, counts, labels, rejected)
+
+
+def undivided(rows: Rows, label_names: Sequence[str] = ()) -> list[str]:
+    """Return every row's label, under the names given for the sorted labels.
+
+    Raises:
+        InputError: there is another number of labels than of names.
+    """
+    labels = in_order(set(rows.labels))
+    names = dict(zip(labels, _named(labels, label_names), strict=True))
+    return [names[label] for label in rows.labels]
+
+
+def _named(labels: list[str], names: Sequence[str]) -> list[str]:
+    if names and len(names) != len(labels):
+        raise InputError(
+            f"data.label_names has {len(names)} names for {len(labels)} labels: {', '.join(labels)}"
+        )
+    return list(names) or labels
 
 
 def _check_labels(
@@ -125,11 +144,7 @@ def _check_labels(
         raise InputError(f"only one label ({labels[0]}) in the training rows; two are needed")
     if unseen := in_order(in_test - set(labels)):
         raise InputError(f"labels of the test split that train lacks: {', '.join(unseen)}")
-    if label_names and len(label_names) != len(labels):
-        raise InputError(
-            f"data.label_names has {len(label_names)} names for {len(labels)} labels: "
-            f"{', '.join(labels)}"
-        )
+    _named(labels, label_names)
     counts = Counter(corpus.train.labels)
     if rare := [label for label in labels if counts[label] < least]:
         listed = ", ".join(f"{label} has {counts[label]}" for label in rare)
