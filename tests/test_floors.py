@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "pruneloop"
 
 FLOORS = [
     {"errors"},
-    {"durable", "ranges", "scores", "signals"},
+    {"durable", "launcher", "ranges", "scores", "signals"},
     {"config", "pruning", "records"},
     {"data", "model", "training", "evaluation", "checkpoint", "tracking", "report"}
     | {"hub", "inspection", "locating", "machine"},

@@ -13,7 +13,8 @@ from support import ROOT, SMALL, TORCHRUN, Command, read_facts, read_rounds
 def test_two_processes_make_one_run(command: Command, tmp_path: Path, method: str) -> None:
     # 61 test rows in batches of 128 over two processes: the last one is uneven.
     small = (*SMALL, "data.test_rows=61", f"prune={method}", "hydra.run.dir=run")
-    result = command(*small, launcher=TORCHRUN)
+    # As the README starts it: without a GPU, each process could take itself for the only one.
+    result = command(*small, "device=auto", launcher=TORCHRUN, CUDA_VISIBLE_DEVICES="")
     assert result.returncode == 0, result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     rounds, facts = read_rounds(tmp_path / "run"), read_facts(tmp_path / "run")

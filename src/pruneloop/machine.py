@@ -11,23 +11,31 @@ import torch
 import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import GradientAccumulationPlugin
 
+from pruneloop import launcher
 from pruneloop.config import Device, Precision, Tracker
 from pruneloop.errors import ConfigError, EnvironmentFault, PeerLost
 
 
-def check_machine(device: Device, precision: Precision) -> None:
-    """Make sure that the machine has what is asked for.
+def check_machine(device: Device, precision: Precision, accumulation: int) -> None:
+    """Make sure that the machine and the launcher go with what is asked for.
 
     Raises:
-        ConfigError, EnvironmentFault: it has not.
+        ConfigError, EnvironmentFault: they do not.
     """
+    launcher.check_launcher(device.name, precision.name, accumulation)
     gpu = torch.cuda.is_available()
     if device == Device.cuda and not gpu:
         raise EnvironmentFault(
             "device=cuda: this machine has no usable CUDA GPU; use device=cpu or device=auto"
         )
-    gpu = gpu and device != Device.cpu
+    gpu = gpu and not _on_cpu(device)
+    if gpu and launcher.local_world_size() > torch.cuda.device_count():
+        raise EnvironmentFault(
+            f"{launcher.local_world_size()} processes, but {torch.cuda.device_count()} GPU(s) on "
+            "this machine; start one process for each GPU, or use device=cpu"
+        )
     if precision == Precision.fp16 and not gpu:
         raise ConfigError("finetune.precision=fp16: needs a GPU; use bf16 or fp32 on a CPU")
     if precision == Precision.bf16 and gpu and not torch.cuda.is_bf16_supported():
@@ -46,21 +54,50 @@ def processes(
     transformers.utils.logging.disable_progress_bar()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    accelerator = Accelerator(
-        log_with=None if tracker == Tracker.none else tracker.name,
-        project_dir=folder,
-        cpu=device == Device.cpu,
-        mixed_precision="no" if precision == Precision.fp32 else precision.name,
-    )
+    threads = torch.get_num_threads()
+    accelerator = _accelerator(device, precision, tracker, folder)
     torch.use_deterministic_algorithms(accelerator.device.type == "cpu")
     atexit.unregister(_leave_process_group)
     atexit.register(_leave_process_group)
     try:
-        yield accelerator
+        with launcher.unseen():
+            yield accelerator
     finally:
+        torch.set_num_threads(threads)
         accelerator.free_memory()
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
+
+
+def _on_cpu(device: Device) -> bool:
+    return device == Device.cpu or (device == Device.auto and launcher.wants_cpu())
+
+
+def _accelerator(
+    device: Device, precision: Precision, tracker: Tracker, folder: Path
+) -> Accelerator:
+    """Return the accelerator of all processes that were started together.
+
+    Raises:
+        EnvironmentFault: this process would be alone.
+    """
+    # Without a GPU, accelerate joins processes only where it is told to use the CPU.
+    together = launcher.world_size() > 1 and not torch.cuda.is_available()
+    with launcher.unseen():
+        accelerator = Accelerator(
+            log_with=None if tracker == Tracker.none else tracker.name,
+            project_dir=folder,
+            cpu=_on_cpu(device) or together,
+            mixed_precision="no" if precision == Precision.fp32 else precision.name,
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            dynamo_backend="no",
+        )
+    if accelerator.num_processes != launcher.world_size():
+        raise EnvironmentFault(
+            f"WORLD_SIZE={launcher.world_size()}, but this process is one of "
+            f"{accelerator.num_processes}; start with torchrun --nproc_per_node N"
+        )
+    return accelerator
 
 
 def _leave_process_group() -> None:

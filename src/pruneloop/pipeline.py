@@ -116,7 +116,7 @@ def check_before_loading(config: Config) -> None:
     Raises:
         ConfigError, InputError, EnvironmentFault: it is wrong.
     """
-    check_machine(config.device, config.finetune.precision)
+    check_machine(config.device, config.finetune.precision, config.finetune.accumulation)
     check_scope(config.prune.scope)
     if config.tracker != Tracker.none:
         check_tracker(config.tracker.name)

@@ -28,7 +28,7 @@ from pruneloop.errors import (
     InvariantError,
     PruneloopError,
     reason,
-    shortened,
+    listed,
 )
 from pruneloop.model.inputs import LONGEST_TRIED, longest_input
 
@@ -177,15 +177,15 @@ def _load_model(path: Path) -> PreTrainedModel:
     finally:
         transformers.utils.logging.set_verbosity(told)
     if report["missing_keys"]:
-        missing = shortened(sorted(report["missing_keys"]), 3)
+        missing = listed(sorted(report["missing_keys"]), 3)
         raise InputError(f"{path}: is no trained classifier; it lacks {missing}")
     if report["mismatched_keys"]:
-        other = shortened(sorted(name for name, *_ in report["mismatched_keys"]), 3)
+        other = listed(sorted(name for name, *_ in report["mismatched_keys"]), 3)
         raise InputError(
             f"{path}: its config.json gives other sizes than its weights have: {other}"
         )
     if report["unexpected_keys"]:
-        unused = shortened(sorted(report["unexpected_keys"]), 3)
+        unused = listed(sorted(report["unexpected_keys"]), 3)
         log.warning(f"warning: {path}: weights that its config.json has no place for: {unused}")
     labels, kind = _labels(model.config), model.config.problem_type
     if len(labels) < 2 or kind in _OTHER_HEADS:

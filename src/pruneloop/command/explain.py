@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pruneloop import launcher
 from pruneloop.errors import EnvironmentFault, Preempted, PruneloopError, reason
 
 _INTERRUPTED = 130
@@ -36,7 +37,7 @@ class Errors:
         self._full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
         # Hydra then lets exceptions through, instead of printing them its own way.
         os.environ["HYDRA_FULL_ERROR"] = "1"
-        self._rank = int(os.environ.get("RANK", "0"))
+        self._rank = launcher.rank()
         self._codes: list[int] = []
 
     @property

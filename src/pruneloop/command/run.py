@@ -1,7 +1,6 @@
 """`pruneloop KEY=VALUE ...`: Hydra composes the configuration, the pipeline runs it."""
 
 import atexit
-import os
 import shutil
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
 
+from pruneloop import launcher
 from pruneloop.command.composition import to_config
 from pruneloop.command.explain import Errors, explain
 from pruneloop.command.gate import refuse_code
@@ -28,7 +28,7 @@ def run(arguments: Sequence[str], errors: Errors) -> None:
 
     A point that fails is shown and counted in `errors`, and the sweep goes on.
     """
-    first = os.environ.get("RANK", "0") == "0"
+    first = launcher.rank() == 0
 
     def execute(composed: DictConfig) -> float | list[float] | None:
         # Caught here, inside the job, so that a sweep goes on with its next point.
