@@ -61,7 +61,7 @@ BACKWARD: Place = ("accelerate.Accelerator", "backward")
 GATHER: Place = ("accelerate.Accelerator", "gather_for_metrics")
 STEP: Place = ("torch.optim.AdamW", "step")
 
-SWEEP_HOOK = "pruneloop.command.sweep.SweepFolder"
+SWEEP_HOOK = "pruneloop.command.sweep.RunHook"
 """The one class that conf/ names."""
 
 INSPECT_LINE = (sys.executable, str(ROOT / "train.py"), "inspect")

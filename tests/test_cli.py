@@ -15,7 +15,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import PROGRAM, ROOT, SMALL, SMALL_DATA, Command, judged_wrongly, lived_line, one_line
+from support import (
+    PROGRAM,
+    ROOT,
+    SMALL,
+    SMALL_DATA,
+    Command,
+    Environment,
+    judged_wrongly,
+    lived_line,
+    one_line,
+)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +86,20 @@ def test_a_missing_folder_is_no_hub_id(tmp_path: Path):
 def test_a_quoted_hangul_path_is_read(tmp_path: Path):
     line = lived_line(tmp_path, 3, "data=nsmc", 'data.path="/자료/리뷰"')
     assert "data.path=/자료/리뷰: no such folder" in line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code"),
+    [(["rounds=0"], 2), (["prune.scope=qvk"], 2), (["push_to_hub=you/sparse"], 5)],
+)
+def test_a_rejected_command_leaves_no_folder(tmp_path: Path, overrides: list[str], code: int):
+    """Also one whose folder is several deep, and none that was there before."""
+    (tmp_path / "mine").mkdir()
+    for folder in ((), ("hydra.run.dir=a/b/c",), ("hydra.run.dir=mine",)):
+        before = Environment(HF_TOKEN="")
+        lived_line(tmp_path, code, *overrides, *folder, before=before)
+    made = {path.name for path in tmp_path.iterdir()} - {"stdout.txt", "stderr.txt"}
+    assert made == {"mine"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

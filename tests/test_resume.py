@@ -338,10 +338,15 @@ def test_a_finished_run_says_so(done: Path) -> None:
     "override", ["seed=1", "prune.amount=0.3", "data.split_seed=5", "rounds=1"]
 )
 def test_other_settings_are_refused(done: Path, override: str) -> None:
+    """And leave nothing in the folder that says that the run there had them."""
+    said = [done / "run/pruneloop.log", *(done / "run/.hydra").iterdir()]
+    before = {path: path.read_bytes() for path in said}
+    assert len(before) == 4
     life = start(done, override)
     assert life.wait() == 4
     assert len(life.errors.splitlines()) == 1 and override.split("=")[0] in life.errors
     assert read_status(done / "run")["state"] == "done"
+    assert {path: path.read_bytes() for path in said} == before
 
 
 def test_other_data_is_refused(tmp_path: Path) -> None:
@@ -366,9 +371,13 @@ def test_another_number_of_processes_is_refused(done: Path) -> None:
 
 
 def test_runs_of_the_same_moment_have_folders_of_their_own(tmp_path: Path) -> None:
-    lives = [Life(tmp_path, "rounds=0") for _ in range(3)]  # Hydra makes a folder, then 2
-    assert [life.wait() for life in lives] == [2, 2, 2]
-    assert len(list(tmp_path.glob("outputs/*/*"))) == 3
+    # Those without a single row fail once their folder is theirs.
+    (tmp_path / "empty.csv").write_text("text,label\n")
+    lives = [Life(tmp_path, "data=files", "data.train=empty.csv") for _ in range(3)]
+    assert [life.wait() for life in lives] == [3, 3, 3]
+    folders = list(tmp_path.glob("outputs/*/*"))
+    assert len(folders) == 3
+    assert all((folder / ".hydra/overrides.yaml").exists() for folder in folders)
 
 
 def test_more_rounds_go_on(done: Path, tmp_path: Path) -> None:

@@ -49,7 +49,11 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    config: Config, path: Path, overrides: list[str], shared: Path | None = None
+    config: Config,
+    path: Path,
+    overrides: list[str],
+    shared: Path | None = None,
+    accepted: Callable[[], None] | None = None,
 ) -> list[RoundRecord]:
     """Run all rounds in a folder, or go on where an earlier run stopped in it.
 
@@ -58,6 +62,7 @@ def run(
     Args:
         overrides: what the command line changed of conf/, for the record.
         shared: where the runs of a sweep leave round 0 for each other.
+        accepted: called on the main process once the folder is known to be this run's.
     """
     check_before_loading(config)
     precision = config.finetune.precision
@@ -73,7 +78,9 @@ def run(
             stop_requests() as stop_requested,
             logging_redirect_tqdm(),
         ):
-            records = _go_on(config, overrides, folder, states, accelerator, stop_requested, shared)
+            records = _go_on(
+                config, overrides, folder, states, accelerator, stop_requested, shared, accepted
+            )
         # The run is done, also if the hub refuses it.
         if main and config.push_to_hub is not None:
             message = f"{last_kept(records).sparsity:.2%} sparse"
@@ -134,6 +141,7 @@ def _go_on(
     accelerator: Accelerator,
     stop_requested: Callable[[], bool],
     shared: Path | None,
+    accepted: Callable[[], None] | None,
 ) -> list[RoundRecord]:
     """Find out where to begin, run the rounds, and export what they leave."""
     main = accelerator.is_main_process
@@ -141,6 +149,8 @@ def _go_on(
         split = load_splits(config.data)
     own = identity(flat(config), accelerator, split.fingerprints)
     saved = find_saved(folder, states, own)
+    if main and accepted is not None:
+        accepted()
     if saved is not None and is_finished(saved, folder, config.rounds):
         log.info(f"{folder.path}: this run is finished already")
         return _say_where(folder, folder.read_rounds())

@@ -16,8 +16,9 @@ from omegaconf import DictConfig, ListConfig
 from pruneloop import launcher
 from pruneloop.command.composition import to_config
 from pruneloop.command.explain import Errors, explain
+from pruneloop.command.folder import JobFiles, remove_empty
 from pruneloop.command.gate import refuse_code
-from pruneloop.command.sweep import SweepFolder, requeue, summarise
+from pruneloop.command.sweep import RunHook, requeue, summarise
 from pruneloop.config import register_schema
 from pruneloop.errors import ConfigError, FolderInUse, PeerLost, Preempted
 from pruneloop.records import RunFolder, last_kept
@@ -32,14 +33,15 @@ def run(arguments: Sequence[str], errors: Errors) -> None:
 
     def execute(composed: DictConfig) -> float | list[float] | None:
         # Caught here, inside the job, so that a sweep goes on with its next point.
+        files = JobFiles(composed) if first else None
         try:
-            return _execute(composed)
+            return _execute(composed, files)
         except Preempted:
             requeue()
             raise
         except Exception as error:
-            if first:
-                _note_failure(error)
+            if files is not None:
+                _note_failure(error, files)
             errors.show(error)
             return None
 
@@ -51,7 +53,7 @@ def run(arguments: Sequence[str], errors: Errors) -> None:
         hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(execute)()
     finally:
         if first:
-            for folder in SweepFolder.seen:
+            for folder in RunHook.seen:
                 errors.add(summarise(folder))
 
 
@@ -60,7 +62,6 @@ def _share_the_first_folder() -> None:
     unused = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, unused, ignore_errors=True)
     sys.argv += [f"hydra.run.dir={unused}", f"hydra.sweep.dir={unused}"]
-    sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=stdout"]
     sys.argv += ["hydra/hydra_logging=none"]
 
 
@@ -70,7 +71,7 @@ def conf_folder() -> str:
     return str(next(f for f in (here / "conf", here.parents[1] / "conf") if f.is_dir()))
 
 
-def _execute(composed: DictConfig) -> float | list[float] | None:
+def _execute(composed: DictConfig, files: JobFiles | None) -> float | list[float] | None:
     """Run one configuration; return what a search is to maximise, if there is one."""
     config = to_config(composed)
     # torch and transformers take seconds to load: only once the configuration is right.
@@ -86,7 +87,7 @@ def _execute(composed: DictConfig) -> float | list[float] | None:
     folder = Path(hydra_config.runtime.output_dir)
     swept = hydra_config.mode == RunMode.MULTIRUN
     shared = folder.parent / "round0" if swept else None
-    records = pipeline.run(config, folder, overrides, shared)
+    records = pipeline.run(config, folder, overrides, shared, files.accept if files else None)
     kept = last_kept(records)
     direction = getattr(hydra_config.sweeper, "direction", None)  # a search has one
     if direction is None:
@@ -95,12 +96,15 @@ def _execute(composed: DictConfig) -> float | list[float] | None:
     return [kept.sparsity, kept.accuracy] if isinstance(direction, ListConfig) else kept.sparsity
 
 
-def _note_failure(error: Exception) -> None:
+def _note_failure(error: Exception, files: JobFiles) -> None:
     """Leave in STATUS.json why a command failed, also before its run could say so itself."""
     if isinstance(error, (FolderInUse, PeerLost)):
         return  # STATUS.json speaks of another process
-    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    path = Path(HydraConfig.get().runtime.output_dir)
+    if RunHook.made is not None and remove_empty(path, RunHook.made):
+        return  # the command came to nothing, and nothing is there to speak of it
     known = explain(error)
     message, code = (str(known), known.exit_code) if known else (repr(error), 1)
     with suppress(OSError, ValueError):  # a folder that is gone must not hide what went wrong
-        folder.write_failure(message, code)
+        RunFolder(path).write_failure(message, code)
+    files.refuse()

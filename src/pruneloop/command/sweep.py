@@ -10,13 +10,21 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
+from pruneloop.command.folder import first_missing
 from pruneloop.records import mark_start
 
 
-class SweepFolder(Callback):
-    """Hydra's hook into a sweep: remembers its folder, and names its points."""
+class RunHook(Callback):
+    """Hydra's hook into a command: remembers its folders, and names a sweep's points.
+
+    `made` is the outermost folder that Hydra makes for a single run.
+    """
 
     seen: ClassVar[list[Path]] = []
+    made: ClassVar[Path | None] = None
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        type(self).made = first_missing(Path(os.path.abspath(config.hydra.run.dir)))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         folder = Path(config.hydra.sweep.dir)

@@ -1,0 +1,96 @@
+"""What the command keeps in a run's folder: `.hydra/` and the log.
+
+Hydra would write them before anyone could look whether the folder belongs to another run.
+They are written here instead, once the run is accepted there: what a refused command asked
+for must not stand beside the results of another one.
+"""
+
+import logging
+import logging.handlers
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from pruneloop.durable import write_atomically
+from pruneloop.records import RunFolder
+
+_LINES = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+class JobFiles:
+    """`.hydra/` and the log of a job; until `accept`, its lines wait in memory."""
+
+    def __init__(self, composed: DictConfig) -> None:
+        hydra = HydraConfig.get()
+        self._folder = RunFolder(Path(hydra.runtime.output_dir))
+        self._of_a_sweep = hydra.mode == RunMode.MULTIRUN
+        self._texts = {
+            "config.yaml": OmegaConf.to_yaml(composed),
+            "hydra.yaml": OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})),
+            "overrides.yaml": OmegaConf.to_yaml(hydra.overrides.task),
+        }
+        self._waiting = logging.handlers.MemoryHandler(sys.maxsize, 100, flushOnClose=False)
+        logging.getLogger().addHandler(self._waiting)
+        if self._of_a_sweep and self._is_free():
+            self._write()  # a sweep knows its points by it, also those that are killed
+
+    def accept(self) -> None:
+        """Write them: the run in the folder is this one.
+
+        Raises:
+            EnvironmentFault: they cannot be written.
+        """
+        self._write()
+        file = logging.FileHandler(self._folder.path / "pruneloop.log", encoding="utf-8")
+        file.setFormatter(_LINES)
+        root = logging.getLogger()
+        root.removeHandler(self._waiting)
+        self._waiting.setTarget(file)
+        self._waiting.flush()
+        root.addHandler(file)
+
+    def refuse(self) -> None:
+        """Leave what another run has there; in a sweep, say that its last command had the point."""
+        with suppress(OSError):  # what went wrong must be said all the same
+            if self._is_free():
+                self.accept()
+            elif self._of_a_sweep:
+                os.utime(self._folder.path / ".hydra" / "overrides.yaml")
+
+    def _is_free(self) -> bool:
+        """Whether no run has begun in the folder yet."""
+        there = (self._folder.path / ".hydra", self._folder.facts)
+        return not any(path.exists() for path in there)
+
+    def _write(self) -> None:
+        place = self._folder.path / ".hydra"
+        place.mkdir(parents=True, exist_ok=True)
+        for name, text in self._texts.items():
+            write_atomically(place / name, text.encode())
+
+
+def first_missing(folder: Path) -> Path | None:
+    """Return the outermost of a folder and its parents that is not there yet."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    return missing[-1] if missing else None
+
+
+def remove_empty(folder: Path, outermost: Path) -> bool:
+    """Remove a folder, and its parents up to one of them, where they are empty.
+
+    Returns:
+        Whether the folder is gone.
+    """
+    for path in (folder, *folder.parents):
+        try:
+            path.rmdir()
+        except OSError:
+            break
+        if path == outermost:
+            break
+    return not folder.exists()
