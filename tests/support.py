@@ -45,6 +45,7 @@ Place = tuple[str, str]
 
 COMMAND: Place = ("pruneloop.command", "main")
 EXPERIMENT: Place = ("pruneloop.pipeline", "run")
+COMMAND_LINE: Place = ("pruneloop.command.run", "run")
 READING: Place = ("pruneloop.pipeline", "load_splits")
 EVALUATION: Place = ("pruneloop.engine", "evaluate_model")
 EXPORT: Place = ("pruneloop.pipeline", "export")

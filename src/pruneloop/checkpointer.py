@@ -26,12 +26,13 @@ from pruneloop.config import CheckpointConfig
 from pruneloop.dense import DenseRound
 from pruneloop.durable import saving
 from pruneloop.engine import Engine
-from pruneloop.errors import CheckpointError, InvariantError, Preempted
+from pruneloop.errors import CheckpointError, InvariantError
 from pruneloop.identity import foreign
 from pruneloop.plan import Plan
 from pruneloop.pruning import PrunedModel
 from pruneloop.records import last_kept
 from pruneloop.run_state import Predictions, RunState, Stage
+from pruneloop.signals import stopped
 from pruneloop.training import FineTuning
 
 
@@ -96,7 +97,7 @@ class Checkpointer:
             self.save(live)
         if stop:
             step = f" at step {live.tuning.step}" if live.tuning else ""
-            raise Preempted(
+            raise stopped(
                 f"asked to stop; round {live.state.round} is saved{step}; run the same command "
                 f"in the same folder to go on: hydra.run.dir={self._states.path.parent}"
             )

@@ -106,3 +106,9 @@ class Preempted(BaseException):
     """
 
     exit_code = 75
+
+
+class Interrupted(Preempted):
+    """The same by Ctrl-C: whoever pressed it does not want it started again by itself."""
+
+    exit_code = 130

@@ -9,11 +9,12 @@ from typing import Any
 from accelerate.utils.tqdm import tqdm
 
 from pruneloop.durable import saving
-from pruneloop.errors import EnvironmentFault, PeerLost, Preempted, PruneloopError
+from pruneloop.errors import EnvironmentFault, Interrupted, PeerLost, Preempted, PruneloopError
 from pruneloop.machine import machine_faults
 from pruneloop.records import RunFolder
 from pruneloop.report.table import TABLE_HEADER, table_line
 from pruneloop.run_state import RunState
+from pruneloop.signals import finish_undisturbed
 from pruneloop.tracking import Tracking
 from pruneloop.training import LOOK_EVERY, Progress, Recipe
 
@@ -83,6 +84,7 @@ def status(folder: RunFolder, main: bool) -> Iterator[None]:
         with machine_faults():
             yield
     except BaseException as error:
+        finish_undisturbed()
         with suppress(OSError, ValueError):  # a full disk must not hide what went wrong
             _note(folder, main, error)
         raise
@@ -100,9 +102,5 @@ def _note(folder: RunFolder, main: bool, error: BaseException) -> None:
             known = isinstance(error, PruneloopError)
             folder.write_failure(str(error) if known else repr(error), code)
     elif main and not folder.is_done():
-        preempted = isinstance(error, Preempted)
-        folder.write_status(
-            "preempted" if preempted else "interrupted",
-            message=str(error),
-            exit_code=code if preempted else 130,
-        )
+        stop = error if isinstance(error, Preempted) else Interrupted(str(error))
+        folder.write_stop(str(stop), stop.exit_code)

@@ -195,6 +195,14 @@ class RunFolder:
         else:
             self.write_status("failed", **failure)
 
+    def write_stop(self, message: str, exit_code: int) -> None:
+        """Write into STATUS.json that a signal stopped the run: `preempted`, to be started again.
+
+        By Ctrl-C it is `interrupted`, and a scheduler leaves it alone.
+        """
+        state = "interrupted" if exit_code == 130 else "preempted"
+        self.write_status(state, message=message, exit_code=exit_code)
+
     def read_status(self) -> dict[str, Any]:
         """Read STATUS.json; an absent file is empty."""
         return _read_json(self.status)

@@ -1,48 +1,117 @@
-"""What a signal asks of a run: to save and stop."""
+"""What a signal asks of a run: to save and stop.
+
+Signals belong to the process, and so does what is known of them: one that comes while no
+one can act on it is remembered, and heeded at the next place where the run can stop.
+"""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
 
-from pruneloop.errors import Preempted
+from pruneloop.errors import Interrupted, Preempted
+
+_EARLY = "asked to stop before the first step; run the same command in the same folder to go on"
+_AT_ONCE = "stopped at once, unsaved since the last save; run the same command to go on from there"
+# These stop a run whatever was set before. SIGUSR2 is how submitit says that the time is up.
+_ALWAYS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# A fault of the program's own, or what does not end a process.
+_LEFT = {
+    *(signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
+    *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT),
+    *(signal.SIGTRAP, signal.SIGSYS, signal.SIGCHLD, signal.SIGCONT, signal.SIGURG),
+    *(signal.SIGWINCH, signal.SIGPIPE, signal.SIGXFSZ),
+}
+
+
+@dataclass
+class _Asked:
+    """The signal that came first, how often Ctrl-C did, and whether one raises at once."""
+
+    first: int | None = None
+    ctrl_c: int = 0
+    raises: bool = False
+    ending: bool = False
+
+
+_asked = _Asked()
+
+
+def remember_signals() -> None:
+    """Begin to catch every signal that would end the process, and remember it.
+
+    What the user had ignored, as nohup does, stays ignored.
+    """
+    for kind in signal.valid_signals() - _LEFT:
+        if kind in _ALWAYS or signal.getsignal(kind) in (
+            signal.SIG_DFL,
+            signal.default_int_handler,
+        ):
+            signal.signal(kind, _handle)
+
+
+def heed_signals() -> None:
+    """From now on, let a signal raise at once, until a run looks at them itself.
+
+    Raises:
+        Preempted: one has come already.
+    """
+    _asked.raises, _asked.ending = True, False
+    if _asked.first is not None:
+        raise stopped(_EARLY)
+
+
+def finish_undisturbed() -> None:
+    """From now on, only remember signals: what is under way is the end."""
+    _asked.raises, _asked.ending = False, True
+
+
+def stopped(message: str) -> Preempted:
+    """Return what to raise: Ctrl-C has an exit code of its own."""
+    kind = Interrupted if _asked.first == signal.SIGINT else Preempted
+    return kind(message)
 
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn SIGTERM, SIGUSR1 and SIGUSR2 into a flag; yield the function that reads it.
+    """Turn signals into a flag; yield the function that reads it.
 
     Until it is read for the first time there is nothing to save: a signal then raises
     `Preempted` at once. Once one has come, later ones change nothing, so that they
-    cannot cut the end short.
+    cannot cut the end short; only the third Ctrl-C does.
+
+    Raises:
+        Preempted: one came before, or comes too early.
     """
-    # No threading.Event: a second signal inside its set() would wait for its lock forever.
-    requested = watched = False
-
-    def request(*_: object) -> None:
-        nonlocal requested
-        first, requested = not requested, True
-        if first and not watched:
-            raise Preempted(
-                "asked to stop before the first step; run the same command in the same "
-                "folder to go on"
-            )
-
-    def was_requested() -> bool:
-        nonlocal watched
-        watched = True
-        return requested
-
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # only the main thread can receive signals
         return
-    # SIGUSR2 is how submitit says that the time is up.
-    kinds = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-    previous = [signal.signal(kind, request) for kind in kinds]
+    previous = [(kind, signal.signal(kind, _handle)) for kind in _ALWAYS]
+
+    def was_requested() -> bool:
+        _asked.raises = False
+        return _asked.first is not None
+
     try:
+        heed_signals()
         yield was_requested
+        _asked.raises = True
     finally:
-        for kind, handler in zip(kinds, previous, strict=True):
+        for kind, handler in previous:
             # A launcher's own handlers come back in any case.
-            if not requested or callable(handler):
+            if _asked.first is None or callable(handler):
                 signal.signal(kind, handler)
+
+
+def _handle(kind: int, _: FrameType | None) -> None:
+    # No threading.Event: a second signal inside its set() would wait for its lock forever.
+    first = _asked.first is None
+    if first:
+        _asked.first = kind
+    _asked.ctrl_c += kind == signal.SIGINT
+    if first and _asked.raises:
+        raise stopped(_EARLY)
+    if _asked.ctrl_c == 3 and kind == signal.SIGINT and not _asked.ending:
+        raise Interrupted(_AT_ONCE)

@@ -6,10 +6,14 @@ import sys
 
 from pruneloop.command.explain import Errors
 from pruneloop.command.verbs import VERBS
+from pruneloop.signals import remember_signals
 
 
 def main() -> None:
     """Run the command line; end the process with the exit code of what went wrong."""
+    verb = VERBS.get(sys.argv[1]) if len(sys.argv) > 1 else None
+    if verb is None:
+        remember_signals()  # before seconds go into imports
     # Threads that wait by spinning slow small models tenfold where cores are shared.
     # Read when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -17,7 +21,6 @@ def main() -> None:
     logging.captureWarnings(True)  # as lines of the log, which do not tear a progress bar
     errors = Errors()
     with errors.shown():
-        verb = VERBS.get(sys.argv[1]) if len(sys.argv) > 1 else None
         if verb is not None:
             verb(sys.argv[2:])
         else:
@@ -25,4 +28,14 @@ def main() -> None:
             from pruneloop.command.run import run
 
             run(sys.argv[1:], errors)
+    _say_the_last_words()
     sys.exit(errors.exit_code)
+
+
+def _say_the_last_words() -> None:
+    """Flush what was printed; where a terminal is gone, that must not change the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

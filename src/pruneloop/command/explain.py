@@ -8,12 +8,11 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pruneloop import launcher
-from pruneloop.errors import EnvironmentFault, Preempted, PruneloopError, reason
-
-_INTERRUPTED = 130
+from pruneloop.errors import EnvironmentFault, Interrupted, Preempted, PruneloopError, reason
+from pruneloop.signals import finish_undisturbed
 
 
 def explain(error: BaseException) -> PruneloopError | Preempted | None:
@@ -51,18 +50,17 @@ class Errors:
 
     def show(self, error: BaseException) -> None:
         """Print an error, once over all processes unless it may be this machine's alone."""
-        known = None if self._full else explain(error)
-        if known is None:
-            traceback.print_exception(error)
-            self.add(1)
-            return
-        if self._rank == 0:
-            print(f"pruneloop: {known}", file=sys.stderr)
-        elif isinstance(known, EnvironmentFault):
-            print(f"pruneloop (process {self._rank}): {known}", file=sys.stderr)
-        if self._rank > 0:
+        known = None if self._full and not isinstance(error, Preempted) else explain(error)
+        self.add(known.exit_code if known else 1)
+        with suppress(OSError):  # a terminal that is gone
+            if known is None:
+                traceback.print_exception(error)
+            elif self._rank == 0:
+                print(f"pruneloop: {known}", file=sys.stderr)
+            elif isinstance(known, EnvironmentFault):
+                print(f"pruneloop (process {self._rank}): {known}", file=sys.stderr)
+        if known is not None and self._rank > 0:
             time.sleep(2)  # torchrun kills rank 0 when we end: let it speak first
-        self.add(known.exit_code)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -70,6 +68,7 @@ class Errors:
         try:
             yield
         except KeyboardInterrupt:
-            self.add(_INTERRUPTED)
+            self.add(Interrupted.exit_code)
         except (Exception, Preempted) as error:
+            finish_undisturbed()
             self.show(error)

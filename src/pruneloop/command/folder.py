@@ -5,6 +5,7 @@ They are written here instead, once the run is accepted there: what a refused co
 for must not stand beside the results of another one.
 """
 
+import fcntl
 import logging
 import logging.handlers
 import os
@@ -17,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from pruneloop.durable import write_atomically
+from pruneloop.errors import Preempted
 from pruneloop.records import RunFolder
 
 _LINES = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -62,6 +64,15 @@ class JobFiles:
             elif self._of_a_sweep:
                 os.utime(self._folder.path / ".hydra" / "overrides.yaml")
 
+    def note_stop(self, stop: Preempted) -> None:
+        """Say in STATUS.json that a signal stopped the run, also before it could say so itself.
+
+        Schedulers go by that, where a launcher makes 1 of every exit code.
+        """
+        with suppress(OSError, ValueError):
+            if not (_is_locked(self._folder.path) or self._folder.is_done()):
+                self._folder.write_stop(str(stop), stop.exit_code)
+
     def _is_free(self) -> bool:
         """Whether no run has begun in the folder yet."""
         there = (self._folder.path / ".hydra", self._folder.facts)
@@ -72,6 +83,16 @@ class JobFiles:
         place.mkdir(parents=True, exist_ok=True)
         for name, text in self._texts.items():
             write_atomically(place / name, text.encode())
+
+
+def _is_locked(folder: Path) -> bool:
+    """Whether a run is at work in the folder."""
+    with suppress(FileNotFoundError), (folder / "state" / "lock").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def first_missing(folder: Path) -> Path | None:

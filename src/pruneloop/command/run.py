@@ -22,6 +22,7 @@ from pruneloop.command.sweep import RunHook, requeue, summarise
 from pruneloop.config import register_schema
 from pruneloop.errors import ConfigError, FolderInUse, PeerLost, Preempted
 from pruneloop.records import RunFolder, last_kept
+from pruneloop.signals import heed_signals
 
 
 def run(arguments: Sequence[str], errors: Errors) -> None:
@@ -35,8 +36,11 @@ def run(arguments: Sequence[str], errors: Errors) -> None:
         # Caught here, inside the job, so that a sweep goes on with its next point.
         files = JobFiles(composed) if first else None
         try:
+            heed_signals()
             return _execute(composed, files)
-        except Preempted:
+        except Preempted as stop:
+            if files is not None:
+                files.note_stop(stop)
             requeue()
             raise
         except Exception as error:
@@ -100,7 +104,7 @@ def _note_failure(error: Exception, files: JobFiles) -> None:
     """Leave in STATUS.json why a command failed, also before its run could say so itself."""
     if isinstance(error, (FolderInUse, PeerLost)):
         return  # STATUS.json speaks of another process
-    path = Path(HydraConfig.get().runtime.output_dir)
+    path = Path(HydraConfig.get().runtime.output_dir).resolve()
     if RunHook.made is not None and remove_empty(path, RunHook.made):
         return  # the command came to nothing, and nothing is there to speak of it
     known = explain(error)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, flag_override
 
 from pruneloop.command.folder import first_missing
 from pruneloop.records import mark_start
+from pruneloop.signals import heed_signals
 
 
 class RunHook(Callback):
@@ -24,9 +25,10 @@ class RunHook(Callback):
     made: ClassVar[Path | None] = None
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        type(self).made = first_missing(Path(os.path.abspath(config.hydra.run.dir)))
+        type(self).made = first_missing(Path(config.hydra.run.dir).resolve())
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        heed_signals()  # a launcher may wait for hours
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         mark_start(folder)
