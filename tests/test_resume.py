@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import json
 import os
 import random
 import re
@@ -204,6 +205,42 @@ def test_a_state_of_another_version_is_exit_4(done: Path, tmp_path: Path, conten
     life = start(tmp_path)
     assert life.wait() == 4, life.errors
     assert len(life.errors.splitlines()) == 1
+
+
+def two_threads_and_a_kill() -> None:
+    import torch
+
+    torch.set_num_threads(2)
+    die_at(BACKWARD, 25)
+
+
+def test_a_run_goes_on_with_the_threads_that_it_began_with(tmp_path: Path) -> None:
+    """Other threads add up in another order: the same command would give other weights."""
+    life = start(tmp_path, before=two_threads_and_a_kill)
+    assert life.wait() == -signal.SIGKILL, life.errors
+    life = start(tmp_path, before=functools.partial(die_at, BACKWARD, 25))
+    life.wait()
+    assert "threads: 2, as the run began, not 1" in life.output
+    position = tmp_path / "run/state" / states(tmp_path)[-1] / "position.json"
+    assert json.loads(position.read_text())["identity"]["threads"] == 2
+
+
+def from_elsewhere() -> None:
+    """Take this for another machine, with another torch."""
+    import torch
+
+    torch.__version__ = "9.9.0"
+    torch.backends.cpu.get_cpu_capability = lambda: "ABACUS"
+    die_at(BACKWARD, 1)
+
+
+def test_what_else_changes_the_bits_is_said(tmp_path: Path) -> None:
+    life = start(tmp_path, before=functools.partial(die_at, BACKWARD, 25))
+    assert life.wait() == -signal.SIGKILL, life.errors
+    life = start(tmp_path, before=from_elsewhere)
+    life.wait()
+    assert "going on with torch 9.9.0 (was " in life.output
+    assert "going on with hardware ABACUS (was " in life.output
 
 
 @pytest.mark.parametrize("some", [True, pytest.param(False, marks=pytest.mark.more)])

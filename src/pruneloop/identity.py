@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
@@ -15,6 +16,8 @@ from pruneloop.run_state import Stage
 
 log = logging.getLogger(__name__)
 
+# The tokens where the run goes on, the rest by `same_arithmetic`.
+_COMPARED_LATER = ("tokens", "threads", "torch", "hardware")
 # Settings that change nothing of what a run computes.
 _FREE = ("checkpoint.", "tracker", "push_to_hub", "start_from", "control", "data.title")
 
@@ -61,8 +64,8 @@ def find_saved(
         return key == "rounds" and now > was and identity["prune.target_sparsity"] is None
 
     try:
-        # The tokens are compared where the run goes on: a finished one needs no tokenizer.
-        before = {k: v for k, v in saved.position["identity"].items() if k != "tokens"}
+        # A finished run needs no tokenizer to say so.
+        before = {k: v for k, v in saved.position["identity"].items() if k not in _COMPARED_LATER}
         changed = differences(before, identity, may_change)
         int(saved.position["round"]), Stage(saved.position["stage"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -73,6 +76,34 @@ def find_saved(
             "its settings, or use another hydra.run.dir"
         )
     return saved
+
+
+def same_arithmetic(saved: SavedState | None, device: torch.device) -> dict[str, Any]:
+    """Compute with as many threads as the run did before; say what else rounds differently now.
+
+    Returns:
+        What of the machine decides the last bits, for the run's identity.
+    """
+    before = saved.position["identity"] if saved else {}
+    threads, now = before.get("threads"), torch.get_num_threads()
+    if device.type == "cpu" and isinstance(threads, int) and threads != now:
+        torch.set_num_threads(threads)
+        log.info(f"threads: {threads}, as the run began, not {now}: others would give other bits")
+    on_gpu = device.type == "cuda"
+    found: dict[str, Any] = {
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "hardware": torch.cuda.get_device_name(device)
+        if on_gpu
+        else torch.backends.cpu.get_cpu_capability(),
+    }
+    for key in ("torch", "hardware"):
+        if before.get(key, found[key]) != found[key]:
+            log.warning(
+                f"warning: going on with {key} {found[key]} (was {before[key]}): the last bits "
+                "of what follows may be others than there"
+            )
+    return found
 
 
 def is_finished(saved: SavedState, folder: RunFolder, rounds: int) -> bool:

@@ -27,7 +27,7 @@ from pruneloop.exports.checkpoint import export
 from pruneloop.exports.predictions import prediction_rows
 from pruneloop.facts import run_facts
 from pruneloop.hub import check_upload, push
-from pruneloop.identity import find_saved, identity, is_finished
+from pruneloop.identity import find_saved, identity, is_finished, same_arithmetic
 from pruneloop.loop import Loop
 from pruneloop.machine import check_machine, processes
 from pruneloop.model.build import Classifier, build, check_name
@@ -154,6 +154,7 @@ def _go_on(
     if saved is not None and is_finished(saved, folder, config.rounds):
         log.info(f"{folder.path}: this run is finished already")
         return _say_where(folder, folder.read_rounds())
+    own |= same_arithmetic(saved, accelerator.device)
     if main:
         folder.write_status("running", pid=os.getpid(), host=platform.node())
     with accelerator.main_process_first():
