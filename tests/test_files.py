@@ -152,6 +152,10 @@ def tarred(name: str, content: str) -> bytes:
     return target.getvalue()
 
 
+def named(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -163,6 +167,7 @@ def tarred(name: str, content: str) -> bytes:
         ("A.ZIP", zipped(("README.md", "x"), ("a.tsv", TABLE.replace(",", "\t")))),
         ("a.tar.gz", tarred("d/a.csv", TABLE)),
     ],
+    ids=named,  # packed bytes hold the time, and each worker has its own
 )
 def test_a_packed_file_is_read(tmp_path: Path, name: str, content: bytes) -> None:
     assert pairs(read(tmp_path, name, content)) == BOTH
@@ -179,6 +184,7 @@ def test_a_packed_file_is_read(tmp_path: Path, name: str, content: bytes) -> Non
         ("a.csv.gz", gzip.compress(SOUND.encode())[:-9], "cannot be read"),
         ("a.csv", gzip.compress(TABLE.encode()), "is packed"),
     ],
+    ids=named,
 )
 def test_a_bad_archive_is_an_input_error(
     tmp_path: Path, name: str, content: bytes, said: str

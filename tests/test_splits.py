@@ -147,7 +147,7 @@ def test_one_number_in_two_spellings_names_a_row_of_each() -> None:
     said = r"'1' \(a\.csv, line 3\) and '１' \(b\.csv, line 7\)"
     with pytest.raises(InputError, match=said):
         divided(train, test)
-    with pytest.raises(InputError, match="'01' .* and '1'"):
+    with pytest.raises(InputError, match=r"'01' .* and '1'"):
         divided(rows("a", **{"1": 20, "01": 20}))
 
 

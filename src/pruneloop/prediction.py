@@ -27,8 +27,8 @@ from pruneloop.errors import (
     InputError,
     InvariantError,
     PruneloopError,
-    reason,
     listed,
+    reason,
 )
 from pruneloop.model.inputs import LONGEST_TRIED, longest_input
 
