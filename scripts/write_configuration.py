@@ -27,7 +27,13 @@ values and comments in `conf/`. A key is set as `KEY=VALUE` on the command line.
 |---|---|---|---|
 """
 NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
-NAMES |= {type(None): "null", Any: "name or list", list[str]: "list", list[Any]: "list"}
+NAMES |= {
+    type(None): "null",
+    Any: "name or list",
+    list[str]: "list",
+    list[Any]: "list",
+    list[int]: "list",
+}
 # Where a key's default and comment stand, the first that has it; then the group's others.
 FILES = {
     "": ["config.yaml"],
@@ -35,7 +41,8 @@ FILES = {
     "model": ["model/tiny.yaml", "model/pretrained.yaml"],
     "finetune": ["finetune/bert.yaml"],
     "rewind": ["rewind/learning_rate.yaml"],
-    "prune": ["prune/global_l1.yaml", "prune/structured_ln.yaml"],
+    "distill": ["distill/none.yaml"],
+    "prune": ["prune/global_l1.yaml", "prune/structured_ln.yaml", "prune/n_m.yaml"],
 }
 
 

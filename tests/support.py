@@ -66,6 +66,7 @@ SWEEP_HOOK = "pruneloop.command.sweep.RunHook"
 """The one class that conf/ names."""
 
 INSPECT_LINE = (sys.executable, str(ROOT / "train.py"), "inspect")
+TRAIN_LINE = (sys.executable, str(ROOT / "train.py"))
 REPORT_LINE = (sys.executable, str(ROOT / "train.py"), "report")
 
 HEAVY_IMPORTS = ["pruneloop.pipeline", "matplotlib.figure"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pruneloop.evidence import input_norms, moved, saliency
 from pruneloop.pruning import prunable_weights
-from pruneloop.training import Batch
+from pruneloop.training import Batch, CrossEntropy
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +19,9 @@ def fresh_state() -> Iterator[None]:
     AcceleratorState._reset_state(True)
     yield
     AcceleratorState._reset_state(True)
+
+
+LOSS = CrossEntropy()
 
 
 class TwoLayers(nn.Module):
@@ -65,7 +68,7 @@ def gradients(model: TwoLayers, one: Batch) -> dict[str, Tensor]:
 def test_saliency_is_the_sum_over_global_batches_by_hand(model: TwoLayers) -> None:
     weights = dict(model.named_parameters())
     batches = [batch(4, 1), batch(6, 2)]
-    found = saliency(model, weights, [[one] for one in batches], Accelerator(cpu=True), int)
+    found = saliency(model, weights, [[one] for one in batches], Accelerator(cpu=True), int, LOSS)
     for name, weight in weights.items():
         wanted = sum((weight * gradients(model, one)[name]).abs() for one in batches)
         assert torch.allclose(found[name], wanted, rtol=1e-5, atol=1e-8)
@@ -77,8 +80,8 @@ def test_an_accumulated_batch_is_one_gradient_of_all_its_rows(model: TwoLayers) 
     parts = [batch(4, 1), batch(2, 2)]
     whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     accelerator = Accelerator(cpu=True)
-    found = saliency(model, weights, [parts], accelerator, int)
-    wanted = saliency(model, weights, [[whole]], accelerator, int)
+    found = saliency(model, weights, [parts], accelerator, int, LOSS)
+    wanted = saliency(model, weights, [[whole]], accelerator, int, LOSS)
     assert all(torch.allclose(found[name], wanted[name], rtol=1e-5) for name in weights)
 
 

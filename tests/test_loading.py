@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from support import SMALL, composed, experiment, files_config, read_facts
 
-from pruneloop.data.loading import load_splits
+from pruneloop.data.loading import load_splits, tokenise_splits
+from pruneloop.model.tokenizers import train_wordpiece
 
 ROWS = "".join(f"글 {number},{(-2, 0, 10)[number % 3]}\n" for number in range(90))
 
@@ -31,6 +32,25 @@ def test_labels_are_said_without_what_acts_on_a_terminal(
     names, title = ["\x1b[31mred", "b", "c"], "\x1b[2Jtitle"
     load_splits(files_config(tmp_path, "a.csv", label_names=names, title=title))
     assert "\x1b" not in caplog.text and r"-2=\x1b[31mred" in caplog.text
+
+
+def test_the_length_that_cuts_hardly_a_row_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [f"영화 {n}" for n in range(396)] + [f"{'영화 ' * 20} {n}" for n in range(9)]
+    lines = "".join(f"{text},{n % 2}\n" for n, text in enumerate(words))
+    (tmp_path / "a.csv").write_text("text,label\n" + lines, encoding="utf-8")
+    split = load_splits(files_config(tmp_path, "a.csv"))
+    tokenizer = train_wordpiece(words, 100, 64)
+    lengths = sorted(len(tokenizer(text)["input_ids"]) for text in words)
+    caplog.set_level(logging.INFO)
+    data = tokenise_splits(split, tokenizer, 12)
+    assert (data.truncated, data.sufficient_length) == (9, lengths[-5])  # 4 of 405 are 1 %
+    said = f"9 rows truncated (2.2%; model.max_length={lengths[-5]} would cut at most 1 %)"
+    assert said in caplog.text
+    caplog.clear()
+    assert tokenise_splits(split, tokenizer, 64).truncated == 0
+    assert "0 rows truncated (0.0%)" in caplog.text
 
 
 def test_rejected_rows_are_listed_in_the_run(tmp_path: Path) -> None:

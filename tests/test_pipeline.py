@@ -1,8 +1,10 @@
 """Whole runs in this process: records, exact zeros, reproducibility, the checkpoint."""
 
 import csv
+import random
 import shutil
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,16 @@ from support import (
 )
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from pruneloop.errors import ConfigError, EnvironmentFault, InputError, InvariantError
+from pruneloop.errors import (
+    CheckpointError,
+    ConfigError,
+    EnvironmentFault,
+    InputError,
+    InvariantError,
+)
+from pruneloop.records import PredictionRecord
+from pruneloop.report.predictions import most_lost
+from pruneloop.training import FineTuning
 
 
 def run(folder: Path, *overrides: str, base: tuple[str, ...] = SMALL) -> list[dict]:
@@ -141,6 +152,76 @@ def test_a_pruned_checkpoint_continues(finished: Path, tmp_path: Path) -> None:
     assert rounds[0]["zeros"] == before["zeros"]
     left = before["prunable"] - before["zeros"]
     assert rounds[1]["zeros"] == before["zeros"] + round(0.2 * left)
+
+
+def test_balanced_weights_find_the_rare_label(tmp_path: Path) -> None:
+    """Half of the rows say 나쁘다, and three in ten of them have the rare label."""
+    draw = random.Random(0)
+    lines = []
+    for n in range(800):
+        label = "rare" if n % 2 and draw.random() < 0.3 else "often"
+        lines.append(f"{'나쁘다' if n % 2 else '좋다'} {draw.randrange(9)},{label}")
+    (tmp_path / "a.csv").write_text("text,label\n" + "\n".join(lines), encoding="utf-8")
+    files = ("data=files", f"data.train={tmp_path / 'a.csv'}", *SMALL_MODEL, *SHORT)
+    said = {}
+    for weights in ("none", "balanced"):
+        learning = ("rounds=1", "finetune.dense_epochs=12", "finetune.dense_learning_rate=1e-2")
+        run(tmp_path / weights, *learning, f"finetune.class_weights={weights}", base=files)
+        with (tmp_path / weights / "predictions.csv").open(encoding="utf-8", newline="") as file:
+            said[weights] = Counter(row["dense"] for row in csv.DictReader(file))
+    assert said["balanced"]["rare"] > said["none"]["rare"] + 10, said
+
+
+def test_the_same_rows_in_another_folder_are_the_same_data(tmp_path: Path) -> None:
+    lines = [f"이 영화는 {'나쁘다' if n % 2 else '좋다'} {n},{n % 2}" for n in range(100)]
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "here/a.csv").write_text("text,label\n" + "\n".join(lines), encoding="utf-8")
+    tabs = [
+        line.replace(",", "\t")
+        for line in ["label,text", *(",".join(line.split(",")[::-1]) for line in lines)]
+    ]
+    (tmp_path / "there/b.tsv").write_text("\n".join(tabs), encoding="utf-8")
+    base = ("data=files", *SMALL_MODEL, *SHORT)
+    run(tmp_path / "run", "rounds=1", f"data.train={tmp_path / 'here/a.csv'}", base=base)
+    more = composed(*base, "rounds=2", f"data.train={tmp_path / 'there/b.tsv'}")
+    experiment(more, tmp_path / "run", [])
+    assert len(read_rounds(tmp_path / "run")) == 3
+    (tmp_path / "there/b.tsv").write_text("\n".join(tabs[:-1]), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="rows of train"):
+        experiment(more, tmp_path / "run", [])
+
+
+def test_what_failed_in_the_export_is_tried_again_without_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A check that a text fails names it; all that was trained stays."""
+    config = composed(*SMALL)
+    with monkeypatch.context() as patched:
+        patched.setattr("torch.equal", lambda *_: False)
+        with pytest.raises(InvariantError, match="has other values"):
+            experiment(config, tmp_path / "run", [])
+    assert read_status(tmp_path / "run")["state"] == "failed"
+    assert not (tmp_path / "run/checkpoint").exists()
+    before = read_rounds(tmp_path / "run")
+    monkeypatch.setattr(FineTuning, "__iter__", lambda _: pytest.fail("it trains again"))
+    experiment(config, tmp_path / "run", [])
+    assert read_rounds(tmp_path / "run") == before and len(before) == 3
+    assert read_status(tmp_path / "run")["state"] == "done"
+    AutoModelForSequenceClassification.from_pretrained(tmp_path / "run/checkpoint")
+
+
+def test_the_label_that_lost_most_is_named(
+    finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        PredictionRecord(label=a, dense=b, pruned=c, text="글")
+        for a, b, c in ("xxx", "yyx", "yyy", "xxx")
+    ]
+    found = most_lost(rows, ["x", "y"])
+    assert found is not None and found.label == "y"
+    assert (found.dense, found.pruned) == (1.0, pytest.approx(2 / 3))
+    assert most_lost(rows[2:], ["x", "y"]) is None
 
 
 def test_accumulation_and_bf16_run(tmp_path: Path) -> None:

@@ -189,6 +189,14 @@ def test_fewer_rows_than_labels_need_is_an_error() -> None:
         divided(rows("a", no=20, yes=20), max_train_rows=3)
 
 
+def test_balanced_weights_let_every_label_weigh_alike() -> None:
+    found = divided(rows("a", often=90, rare=30), rows("b", often=5, rare=5))
+    weights = found.balanced_weights()
+    counts = Counter(found.train["label"][:])
+    assert [weights[n] * counts[n] for n in (0, 1)] == [len(found.train) / 2] * 2
+    assert weights[1] == 3 * weights[0]
+
+
 def test_rejected_rows_are_counted_and_kept() -> None:
     train, test = rows("a", no=20, yes=20), rows("b", no=5)
     for part, line in ((train, 3), (test, 4)):

@@ -201,7 +201,7 @@ def test_a_sweep_is_run_summarised_and_skipped_when_repeated(tmp_path: Path) -> 
     assert life.wait() == 2, life.errors
     assert life.errors.count("pruneloop: prune.amount=1.5") == 2
     folder = tmp_path / "sweep"
-    points = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    points = sorted(path.name for path in folder.glob("finetune*"))
     assert points == [
         f"finetune.precision={precision},prune.amount={amount}"
         for precision in ("bf16", "fp32")

@@ -16,11 +16,11 @@ from pruneloop.errors import InvariantError
 from pruneloop.pruning import GlobalL1, Masks, prunable_weights
 from pruneloop.training import (
     Batch,
+    CrossEntropy,
     Distillation,
     FineTuning,
     Progress,
     Recipe,
-    cross_entropy,
     seed_epoch,
 )
 
@@ -376,6 +376,25 @@ def test_biases_and_layer_norms_do_not_decay() -> None:
         assert moved == (not name.endswith("bias") and "LayerNorm" not in name), name
 
 
+# -- what labels weigh --------------------------------------------------------------------
+
+
+def test_a_rows_loss_counts_as_much_as_its_label_weighs() -> None:
+    model, batch = tiny(dropout=0.0), FixedBatches(4).batches[0]
+    losses = -model(**batch).logits.log_softmax(1)[range(4), batch["labels"]]
+    weights = torch.tensor([0.5, 3.0])[batch["labels"]]
+    found = CrossEntropy((0.5, 3.0))(model, batch)
+    assert torch.allclose(found, (weights * losses).mean(), atol=1e-6)
+    assert torch.allclose(CrossEntropy((1.0, 1.0))(model, batch), model(**batch).loss, atol=1e-6)
+
+
+def test_a_distilled_rounds_own_part_is_weighed_too() -> None:
+    model = tiny(dropout=0.0)
+    batch = taught(model, FixedBatches(4).batches[0])
+    own, plain = CrossEntropy((0.5, 3.0)), {k: v for k, v in batch.items() if k != "teacher"}
+    assert torch.equal(Distillation(0.0, 2.0, own)(model, batch), own(model, plain))
+
+
 # -- distillation -------------------------------------------------------------------------
 
 
@@ -398,9 +417,9 @@ def test_distillation_is_the_formula(alpha: float, temperature: float) -> None:
 
 def test_distillation_with_alpha_0_is_none_bit_for_bit() -> None:
     found = []
-    for objective in (cross_entropy, Distillation(0.0, 2.0)):
+    for objective in (CrossEntropy(), Distillation(0.0, 2.0)):
         model, batches = tiny(dropout=0.0), FixedBatches(4, 6)
-        if objective is not cross_entropy:
+        if isinstance(objective, Distillation):
             batches.batches = [taught(model, batch) for batch in batches.batches]
         weights = prunable_weights(model)
         list(
@@ -422,5 +441,5 @@ def test_a_hot_distillation_follows_the_difference_of_the_logits() -> None:
     def model(**_: Tensor) -> object:
         return type("Output", (), {"logits": student, "loss": student.sum() * 0})
 
-    Distillation(1.0, 1e3)(model, {"teacher": teacher}).backward()
+    Distillation(1.0, 1e3)(model, {"teacher": teacher, "labels": None}).backward()
     assert torch.allclose(student.grad * 5 * 3, student.detach() - teacher, atol=2e-3)

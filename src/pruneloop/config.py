@@ -32,6 +32,7 @@ Criterion = Enum("Criterion", ["magnitude", "random", "taylor", "wanda", "moveme
 Group = Enum("Group", ["global", "layer"])
 Tracker = Enum("Tracker", ["none", "tensorboard", "mlflow", "trackio", "wandb"])
 Schedule = Enum("Schedule", ["geometric", "cubic", "linear", "oneshot"])
+ClassWeights = Enum("ClassWeights", ["none", "balanced"])
 Metric = Enum("Metric", ["accuracy", "macro_f1"])
 
 
@@ -45,6 +46,17 @@ def _word(key: str, value: Any, hint: str = "") -> str:
         hint = hint or "put quotes around yes, no, true and false"
         raise refused(key, str(value).lower(), "must be a text", hint)
     return unicodedata.normalize("NFC", str(value))
+
+
+def _text_columns(value: Any) -> Any:
+    """Return the name of one column, or a list of two for a pair of texts."""
+    if not isinstance(value, list):
+        return _word("data.text", value)
+    names = [_word("data.text", name) for name in value]
+    if len(names) != 2 or names[0] == names[1]:
+        hint = "try data.text=[premise,hypothesis]"
+        raise refused("data.text", f"[{','.join(names)}]", "must be one column, or two", hint)
+    return names
 
 
 def _check_file_names(key: str, value: Any) -> None:
@@ -92,7 +104,7 @@ class CorpusData(DataConfig):
 
     def __post_init__(self) -> None:
         Checked.__post_init__(self)
-        self.text = _word("data.text", self.text)
+        self.text = _text_columns(self.text)
         self.label = _word("data.label", self.label)
         hint = """write 'data.label_names=["no","yes"]'"""
         names = [_word("data.label_names", name, hint).strip() for name in self.label_names]
@@ -101,6 +113,16 @@ class CorpusData(DataConfig):
                 listed = f"[{','.join(names)}]"
                 raise refused("data.label_names", listed, "needs a name of its own for each label")
         self.label_names = names
+
+    @property
+    def texts(self) -> list[str]:
+        """The column of the text, or those of a pair of texts."""
+        return self.text if isinstance(self.text, list) else [self.text]
+
+    @property
+    def columns_read(self) -> list[tuple[str, str]]:
+        """Every column that is read, behind the end of the key that names it."""
+        return [*(("text", column) for column in self.texts), ("label", self.label)]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -143,9 +165,11 @@ class FilesData(CorpusData):
         listed = f"[{','.join(self.columns)}]"
         if len(set(self.columns)) < len(self.columns):
             raise refused("data.columns", listed, "has a column twice")
-        for key, column in (("data.text", self.text), ("data.label", self.label)):
+        for key, column in self.columns_read:
             if self.columns and column not in self.columns:
-                raise refused("data.columns", listed, f"lacks {column!r}, which is {key}")
+                raise refused("data.columns", listed, f"lacks {column!r}, which is data.{key}")
+        if self.layout == Layout.folders and len(self.texts) > 1:
+            raise refused("data.layout", "folders", "has one text a file, and no pairs")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -208,6 +232,7 @@ class FinetuneConfig(Checked):
     weight_decay: float = number(0, math.inf, "[)")
     max_grad_norm: float = number(0, math.inf, "()")
     precision: Precision = MISSING
+    class_weights: ClassWeights = MISSING
 
 
 @dataclass(kw_only=True, slots=True)

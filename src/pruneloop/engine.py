@@ -1,7 +1,7 @@
 """What acts on a device: gather evidence, fine-tune, measure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -17,7 +17,7 @@ from pruneloop.evaluation import ClassificationScores, Scores, evaluate_model
 from pruneloop.evidence import input_norms, moved, saliency
 from pruneloop.pruning import Evidence, Masks, PrunedModel
 from pruneloop.teacher import Teacher
-from pruneloop.training import FineTuning, Recipe, cross_entropy
+from pruneloop.training import CrossEntropy, FineTuning, Objective, Recipe
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,14 @@ class Engine:
         """Gather what a criterion needs, from the first global batches of a round's order."""
         if needs is None:
             return {}
-        gather = {Evidence.saliency: saliency, Evidence.inputs: input_norms}[needs]
         stream = self.batches.epoch(number, 0)
         groups = iter(lambda: list(islice(stream, recipe.accumulation)), [])
         first = islice(groups, self.evidence_batches)
-        return gather(self.model, self.pruned.weights, first, self.accelerator, look)
+        model, weights = self.model, self.pruned.weights
+        if needs is Evidence.inputs:
+            return input_norms(model, weights, first, self.accelerator, look)
+        own = CrossEntropy(recipe.label_weights)
+        return saliency(model, weights, first, self.accelerator, look, own)
 
     def fine_tuning(
         self,
@@ -71,7 +74,10 @@ class Engine:
             taught: the teacher's logits that it follows, if any.
             moved_so_far: sums of the movement evidence to add to, if they are wanted.
         """
-        taught_by = self.teacher if taught is not None else None
+        own = CrossEntropy(recipe.label_weights)
+        objective: Objective = own
+        if self.teacher is not None and taught is not None:
+            objective = replace(self.teacher.objective, own=own)
 
         def hold() -> None:
             self.pruned.hold()
@@ -86,7 +92,7 @@ class Engine:
             recipe,
             self.batches.seed,
             number,
-            taught_by.objective if taught_by else cross_entropy,
+            objective,
         )
 
     def unmoved(self) -> dict[str, Tensor]:

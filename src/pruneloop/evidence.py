@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from pruneloop.training import Batch, cross_entropy, group_losses
+from pruneloop.training import Batch, Objective, group_losses
 
 Weights = Mapping[str, nn.Parameter]
 
@@ -19,6 +19,7 @@ def saliency(
     groups: Iterable[Sequence[Batch]],
     accelerator: Accelerator,
     look: Callable[[], None],
+    objective: Objective,
 ) -> dict[str, Tensor]:
     """Return the sum over global batches of |w * dL/dw|, by parameter name, in float32.
 
@@ -28,12 +29,13 @@ def saliency(
     Args:
         groups: the global batches, each as one process's share of it.
         look: called before every one; it may stop the gathering by raising.
+        objective: gives the loss L.
     """
     model.eval()
     found = {name: torch.zeros_like(w, dtype=torch.float32) for name, w in weights.items()}
     for group in groups:
         look()
-        for loss in group_losses(model, group, accelerator, cross_entropy):
+        for loss in group_losses(model, group, accelerator, objective):
             loss.backward()
         with torch.no_grad():
             for name, weight in weights.items():

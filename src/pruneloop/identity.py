@@ -20,6 +20,12 @@ log = logging.getLogger(__name__)
 _COMPARED_LATER = ("tokens", "threads", "torch", "hardware")
 # Settings that change nothing of what a run computes.
 _FREE = ("checkpoint.", "tracker", "push_to_hub", "start_from", "control", "data.title")
+# Where the rows are and how they are read: the rows themselves are compared.
+_PLACES = {
+    *("data.name", "data.path", "data.train", "data.test", "data.config", "data.revision"),
+    *("data.format", "data.layout", "data.columns", "data.records", "data.delimiter"),
+    *("data.quoting", "data.encoding", "data.text", "data.label", "data.max_bytes"),
+}
 
 
 def identity(
@@ -31,7 +37,8 @@ def identity(
         settings: the configuration by dotted keys.
         rows: a hash of the rows of each split.
     """
-    bound = {key: value for key, value in settings.items() if not key.startswith(_FREE)}
+    free = {key for key in settings if key.startswith(_FREE)} | _PLACES
+    bound = {key: value for key, value in settings.items() if key not in free}
     where = {"device": accelerator.device.type, "processes": accelerator.num_processes}
     return bound | {f"rows of {name}": value for name, value in rows.items()} | where
 

@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pruneloop.data.splits import Splits
+from pruneloop.data.splits import Splits, texts_of
 from pruneloop.data.tokenising import check_unknown
 from pruneloop.errors import InputError, listed
 from pruneloop.prediction import TextClassifier
+from pruneloop.records import Text
 from pruneloop.report.columns import aligned
 from pruneloop.scores import Confusion, wilson_interval
 
@@ -21,7 +22,7 @@ class LabelledRows:
 
     data: str
     split: str
-    texts: list[str]
+    texts: Sequence[Text]
     labels: list[str]
 
     @classmethod
@@ -30,7 +31,7 @@ class LabelledRows:
         rows = {"train": data.train, "validation": data.validation, "test": data.test}[split]
         # Sliced: a column that is iterated over is read row by row.
         labels = [data.labels[label] for label in rows["label"][:]]
-        return cls(data.name, split, rows["text"][:], labels)
+        return cls(data.name, split, texts_of(rows), labels)
 
 
 @dataclass(frozen=True)

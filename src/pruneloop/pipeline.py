@@ -16,12 +16,21 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pruneloop.checkpoint import STATE, StateFolder
 from pruneloop.checkpointer import Checkpointer, Live, resume, take_over
-from pruneloop.config import Config, Criterion, Normalization, PretrainedModel, Tracker, flat
+from pruneloop.config import (
+    ClassWeights,
+    Config,
+    Criterion,
+    Normalization,
+    PretrainedModel,
+    Tracker,
+    flat,
+)
 from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding, shortest_first
 from pruneloop.data.loading import Data, load_splits, tokenise_splits
-from pruneloop.data.splits import Splits
+from pruneloop.data.splits import Splits, texts_of
 from pruneloop.dense import DenseRound, dense_identity
 from pruneloop.engine import Engine, Split
+from pruneloop.errors import printable
 from pruneloop.evaluation import ClassificationScores
 from pruneloop.exports.checkpoint import export
 from pruneloop.exports.predictions import prediction_rows
@@ -38,6 +47,7 @@ from pruneloop.pruning.scope import what_is_left
 from pruneloop.recorder import Recorder, status
 from pruneloop.records import RoundRecord, RunFacts, RunFolder, last_kept
 from pruneloop.report.card import model_card
+from pruneloop.report.predictions import most_lost
 from pruneloop.report.table import plan_table
 from pruneloop.run_state import RunState
 from pruneloop.signals import stop_requests
@@ -158,12 +168,13 @@ def _go_on(
     if main:
         folder.write_status("running", pid=os.getpid(), host=platform.node())
     with accelerator.main_process_first():
-        classifier = build(config.model, split.labels, split.train["text"][:], config.seed)
+        classifier = build(config.model, split.labels, texts_of(split.train), config.seed)
         if getattr(config.data, "normalize", Normalization.NFC) == Normalization.NFC:
             add_nfc(classifier.tokenizer)
         data = tokenise_splits(split, classifier.tokenizer, classifier.max_length)
     pruned = _pruned_model(config, classifier)
-    plan = make_plan(config, pruned.masks)
+    balanced = config.finetune.class_weights == ClassWeights.balanced
+    plan = make_plan(config, pruned.masks, split.balanced_weights() if balanced else ())
     if main:
         facts = run_facts(config, overrides, split, data, pruned, plan.zeros, accelerator)
         _announce(facts, plan, len(pruned.masks))
@@ -278,7 +289,7 @@ def _export(
     facts = folder.read_facts()
     assert facts is not None
     card = model_card(facts, live.state.records)
-    texts = split.validation["text"][:32]
+    texts = texts_of(split.validation)[:32]
     masks = live.pruned.masks
     export(classifier.model, classifier.tokenizer, masks, folder.checkpoint, texts, card)
     said = live.state.predictions
@@ -307,6 +318,13 @@ def _say_where(folder: RunFolder, records: list[RoundRecord]) -> list[RoundRecor
         f"done: {kept.sparsity:.2%} of the prunable weights are zero, test accuracy "
         f"{kept.test_accuracy:.4f} (dense {records[0].test_accuracy:.4f})"
     )
+    facts = folder.read_facts()
+    if facts and (lost := most_lost(folder.read_predictions(), facts.data.labels)):
+        log.info(
+            printable(
+                f"lost most:  the label {lost.label}, F1 {lost.dense:.4f} -> {lost.pruned:.4f}"
+            )
+        )
     log.info(f"checkpoint: {folder.checkpoint} (verified; loads in plain transformers)")
     log.info(f"report:     {folder.report}")
     log.info(f"records:    {folder.rounds_csv} and {folder.layers_csv}")

@@ -88,8 +88,11 @@ class Plan:
         return lost <= self.budget.max_drop + 1e-9  # 0.90 - 0.89 is 0.010000000000000009
 
 
-def make_plan(config: Config, masks: Masks) -> Plan:
+def make_plan(config: Config, masks: Masks, label_weights: Sequence[float] = ()) -> Plan:
     """Plan a run from the masks that it starts with.
+
+    Args:
+        label_weights: what each label's rows weigh in the loss; none weigh alike.
 
     Raises:
         ConfigError: the target is behind the masks already, the cap or the matrices leave
@@ -111,7 +114,7 @@ def make_plan(config: Config, masks: Masks) -> Plan:
         zeros.append(method.zeros(masks, so_far))
     return Plan(
         method=lambda number: method_for(config.prune, config.seed, number),
-        recipe=lambda number: recipe_for(config.finetune, number),
+        recipe=lambda number: recipe_for(config.finetune, number, label_weights),
         amount=config.prune.amount,
         planned=planned,
         zeros=zeros,
@@ -144,7 +147,7 @@ def method_for(config: PruneConfig, seed: int, number: int) -> Method:
     return Method(criterion, Groups(units, together, config.max_layer_sparsity))
 
 
-def recipe_for(config: FinetuneConfig, number: int) -> Recipe:
+def recipe_for(config: FinetuneConfig, number: int, label_weights: Sequence[float] = ()) -> Recipe:
     """Return how a round trains: round 0 has an epoch count and a rate of its own."""
     dense = number == 0
     return Recipe(
@@ -154,6 +157,7 @@ def recipe_for(config: FinetuneConfig, number: int) -> Recipe:
         warmup=config.warmup,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
+        label_weights=tuple(label_weights),
     )
 
 

@@ -30,7 +30,9 @@ from pruneloop.errors import (
     listed,
     reason,
 )
+from pruneloop.model.build import PRUNED_MARK
 from pruneloop.model.inputs import LONGEST_TRIED, longest_input
+from pruneloop.records import Text, parts_of
 
 log = logging.getLogger(__name__)
 
@@ -43,23 +45,35 @@ _OTHER_HEADS = ("regression", "multi_label_classification")
 class TextClassifier:
     """A trained classifier on its device; `labels` in the order of its outputs.
 
-    `longest` is how many tokens of a text it reads.
+    `longest` is how many tokens of a text it reads; `pairs` says whether it was trained on
+    pairs of texts, and is None where its config does not say so.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     labels: list[str]
     longest: int
+    pairs: bool | None = None
 
-    def encode(self, texts: Sequence[str]) -> "Encoded":
-        """Tokenise texts, cut to what the model reads.
+    def encode(self, texts: Sequence[Text]) -> "Encoded":
+        """Tokenise texts, or pairs of them, cut to what the model reads.
 
         Raises:
-            InputError: a text holds half a character, which no tokenizer reads.
+            InputError: a text holds half a character, which no tokenizer reads; or the
+                checkpoint was trained on pairs and these are none, or the other way round.
         """
+        pairs = not isinstance(texts[0], str)
+        if self.pairs is not None and self.pairs != pairs:
+            raise InputError(
+                "the checkpoint was trained on pairs of texts: give two columns, such as "
+                "--text premise,hypothesis or data.text=[premise,hypothesis], or --pair A B"
+                if self.pairs
+                else "the checkpoint was trained on single texts, and these are pairs"
+            )
         for text in texts:
-            if not text.isascii() and _HALF.search(text):
-                raise InputError(f"a text is no valid Unicode: {text[:60]!r}")
+            for part in parts_of(text):
+                if not part.isascii() and _HALF.search(part):
+                    raise InputError(f"a text is no valid Unicode: {part[:60]!r}")
         read = self.tokenizer(list(texts), truncation=True, max_length=self.longest)
         known = inspect.signature(self.model.forward).parameters
         return Encoded({name: column for name, column in read.items() if name in known})
@@ -147,7 +161,9 @@ def load_classifier(path: Path) -> TextClassifier:
         raise InputError(f"{path}: cannot be loaded ({reason(error)})") from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     nn.Module.to(model, device)
-    return TextClassifier(model.eval(), tokenizer, _labels(model.config), longest)
+    mark = getattr(model.config, PRUNED_MARK, None)
+    pairs = bool(mark.get("pairs")) if isinstance(mark, dict) else None
+    return TextClassifier(model.eval(), tokenizer, _labels(model.config), longest, pairs)
 
 
 def _check_files(path: Path) -> None:

@@ -15,6 +15,14 @@ from typing import Any, Literal, TypeVar
 
 from pruneloop.durable import write_atomically
 
+Text = str | tuple[str, str]
+"""What is classified: one text, or a pair of them."""
+
+
+def parts_of(text: Text) -> tuple[str, ...]:
+    """Return the one text, or the two of a pair."""
+    return (text,) if isinstance(text, str) else text
+
 
 @dataclass(frozen=True, kw_only=True)
 class RoundRecord:
@@ -66,6 +74,7 @@ class PredictionRecord:
     dense: str
     pruned: str
     text: str
+    text_pair: str = ""  # the second text, where pairs are classified
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +128,11 @@ class RunFacts:
     config: dict[str, Any]
     versions: dict[str, str]
 
+    @property
+    def pairs(self) -> bool:
+        """Whether pairs of texts are classified."""
+        return isinstance(self.config.get("data.text"), list)
+
 
 _MARK = ".started"
 _Record = TypeVar("_Record", LayerRecord, PredictionRecord)
@@ -154,8 +168,11 @@ class RunFolder:
 
     def write_predictions(self, rows: Iterable[PredictionRecord]) -> None:
         """Write predictions.csv."""
+        rows = list(rows)
+        without = () if any(row.text_pair for row in rows) else ("text_pair",)
         # All quoted: a text may hold anything, also a lone carriage return.
-        write_atomically(self.predictions_csv, _csv(PredictionRecord, rows, csv.QUOTE_ALL))
+        content = _csv(PredictionRecord, rows, csv.QUOTE_ALL, without)
+        write_atomically(self.predictions_csv, content)
 
     def write_rejected(self, rows: Sequence[RejectedRow]) -> None:
         """Write rejected.csv where rows were left out; without any, there is no such file."""
@@ -258,10 +275,15 @@ def _read_csv(path: Path, kind: type[_Record]) -> list[_Record]:
         return [kind(**{k: types[k](v) for k, v in row.items()}) for row in rows]
 
 
-def _csv(kind: type, rows: Iterable[Any], quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> bytes:
+def _csv(
+    kind: type,
+    rows: Iterable[Any],
+    quoting: Literal[0, 1] = csv.QUOTE_MINIMAL,
+    without: Sequence[str] = (),
+) -> bytes:
     buffer = io.StringIO()
-    names = [field.name for field in fields(kind)]
-    writer = csv.DictWriter(buffer, names, lineterminator="\n", quoting=quoting)
+    names = [field.name for field in fields(kind) if field.name not in without]
+    writer = csv.DictWriter(buffer, names, "", "ignore", lineterminator="\n", quoting=quoting)
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
     return buffer.getvalue().encode()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy
 import torch
@@ -24,10 +24,23 @@ Objective = Callable[[nn.Module, Batch], Tensor]
 """From a model and a batch on its device to the mean loss over the batch's rows."""
 
 
-def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    """Return the mean cross-entropy of a batch, as the model's own head computes it."""
-    loss: Tensor = model(**batch).loss
-    return loss
+@dataclass(frozen=True)
+class CrossEntropy:
+    """The mean over rows of w[label] * cross-entropy; without weights, the model's own loss."""
+
+    weights: Sequence[float] = ()
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        return self.of(model(**batch), batch["labels"])
+
+    def of(self, output: Any, labels: Tensor) -> Tensor:
+        """Return the loss of what a model gave for rows with these labels."""
+        if not self.weights:
+            loss: Tensor = output.loss
+            return loss
+        weights = torch.tensor(self.weights, device=labels.device)[labels]
+        losses = nn.functional.cross_entropy(output.logits.float(), labels, reduction="none")
+        return (weights * losses).mean()
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,7 @@ class Distillation:
 
     alpha: float
     temperature: float
+    own: CrossEntropy = CrossEntropy()
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         output = model(**{name: value for name, value in batch.items() if name != "teacher"})
@@ -48,7 +62,7 @@ class Distillation:
             for logits in (output.logits, batch["teacher"])
         )
         far = nn.functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
-        own: Tensor = output.loss
+        own = self.own.of(output, batch["labels"])
         return (1 - self.alpha) * own + self.alpha * self.temperature**2 * far
 
 
@@ -62,7 +76,10 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a round trains; `learning_rate` is the peak of its schedule."""
+    """How a round trains; `learning_rate` is the peak of its schedule.
+
+    `label_weights` are the weights of the labels' rows in the loss; none are equal ones.
+    """
 
     epochs: int
     learning_rate: float
@@ -70,6 +87,7 @@ class Recipe:
     warmup: float
     weight_decay: float
     max_grad_norm: float
+    label_weights: tuple[float, ...] = ()
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate of a step (from 0): linear up, then linear to 0.
@@ -145,7 +163,7 @@ class FineTuning:
         recipe: Recipe,
         seed: int,
         round_number: int,
-        objective: Objective = cross_entropy,
+        objective: Objective = CrossEntropy(),
     ) -> None:
         """Set up a round.
 

@@ -21,7 +21,7 @@ _OF_THE_RUN = "of_the_run"
 def data_config(
     words: Sequence[str],
     own: Mapping[str, Any],
-    given: Mapping[str, str] = MappingProxyType({}),
+    given: Mapping[str, Any] = MappingProxyType({}),
     test_only: bool = False,
 ) -> DataConfig:
     """Return the checked data configuration that words make.

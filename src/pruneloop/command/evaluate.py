@@ -58,7 +58,7 @@ def _rows(config: DataConfig, split: str) -> LabelledRows:
     corpus = sources.load(config)
     assert corpus.test is not None
     labels = undivided(corpus.test, config.label_names)
-    return LabelledRows(corpus.name, split, corpus.test.texts, labels)
+    return LabelledRows(corpus.name, split, corpus.test.whole, labels)
 
 
 def _run_facts(folder: Path) -> RunFacts | None:

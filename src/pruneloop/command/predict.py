@@ -13,12 +13,14 @@ from pathlib import Path
 
 from pruneloop.durable import write_atomically
 from pruneloop.errors import ConfigError, EnvironmentFault, InputError
+from pruneloop.records import Text, parts_of
 from pruneloop.report.columns import aligned
 
 log = logging.getLogger(__name__)
 
 _UNKNOWN_WARN = 0.30
 _NO_TEXT = "-"
+_COLUMNS = ("text", "text_pair")
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,10 @@ class Predictions:
     """What a checkpoint says of texts; a blank text has no probabilities."""
 
     labels: list[str]
-    texts: list[str]
+    texts: Sequence[Text]
     probabilities: list[list[float] | None]
 
-    def best(self) -> Iterator[tuple[str, str | None, float | None]]:
+    def best(self) -> Iterator[tuple[Text, str | None, float | None]]:
         """Yield (text, label, probability) of every text."""
         for text, row in zip(self.texts, self.probabilities, strict=True):
             if row is None:
@@ -49,7 +51,8 @@ class Predictions:
         """Yield a JSON object a text, with the probabilities of all labels."""
         for (text, label, share), row in zip(self.best(), self.probabilities, strict=True):
             each = None if row is None else dict(zip(self.labels, row, strict=True))
-            found = {"text": text, "label": label, "probability": share, "probabilities": each}
+            known: dict[str, object] = dict(zip(_COLUMNS, parts_of(text), strict=False))
+            found = known | {"label": label, "probability": share, "probabilities": each}
             yield json.dumps(found, ensure_ascii=False)
 
     def csv(self) -> bytes:
@@ -58,10 +61,12 @@ class Predictions:
         # Quoted: a text may hold anything, also a lone carriage return.
         writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         each = [f"probability_{label}" for label in self.labels]
-        writer.writerow(["text", "label", "probability", *each])
-        for best, row in zip(self.best(), self.probabilities, strict=True):
+        texts = _COLUMNS[: len(parts_of(self.texts[0]))]
+        writer.writerow([*texts, "label", "probability", *each])
+        for (text, *best), row in zip(self.best(), self.probabilities, strict=True):
             shares: Sequence[object] = row or [None] * len(self.labels)
-            writer.writerow(["" if cell is None else cell for cell in (*best, *shares)])
+            cells = (*parts_of(text), *best, *shares)
+            writer.writerow(["" if cell is None else cell for cell in cells])
         return buffer.getvalue().encode("utf-8-sig")
 
     def summary(self) -> str:
@@ -72,17 +77,19 @@ class Predictions:
         return f"{len(self.texts):,} rows: {', '.join(parts + blank)}"
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _one_line(text: Text) -> str:
+    return "  |  ".join(" ".join(part.split()) for part in parts_of(text))
 
 
-def predict(checkpoint: Path, texts: Sequence[str], source: str) -> Predictions:
+def predict(checkpoint: Path, texts: Sequence[Text], source: str) -> Predictions:
     """Ask a checkpoint about texts, with a progress bar on a terminal.
 
     Raises:
         InputError: no text is more than blank, or the checkpoint does not load.
     """
-    asked = [number for number, text in enumerate(texts) if text.strip()]
+    asked = [
+        number for number, text in enumerate(texts) if all(part.strip() for part in parts_of(text))
+    ]
     if not asked:
         raise InputError(f"{source}: holds no text")
     from tqdm import tqdm
@@ -101,21 +108,40 @@ def predict(checkpoint: Path, texts: Sequence[str], source: str) -> Predictions:
     return Predictions(classifier.labels, list(texts), rows)
 
 
-def read_file(file: str, column: str | None, words: Sequence[str]) -> list[str]:
+def read_file(file: str, column: str | None, words: Sequence[str]) -> list[Text]:
     """Return the texts of a csv, tsv, json or parquet file, read as `data=files` reads it.
+
+    They are pairs where two columns are named.
 
     Raises:
         ConfigError, InputError, EnvironmentFault: it cannot be.
     """
     from pruneloop.command.data_words import data_config
 
-    given = {"train": file} | ({} if column is None else {"text": column})
+    given = {"train": file} | ({} if column is None else {"text": _columns(column)})
     config = data_config(["data=files", *words], {}, given)
     from pruneloop.config import FilesData
     from pruneloop.data.sources import read_texts
 
     assert isinstance(config, FilesData)
     return read_texts(config)
+
+
+def _columns(said: str) -> str | list[str]:
+    """Return one column's name, or two of `premise,hypothesis`."""
+    names = said.split(",")
+    return names if len(names) == 2 else said
+
+
+def in_pairs(texts: Sequence[str]) -> list[Text]:
+    """Return texts two by two.
+
+    Raises:
+        ConfigError: one is left over.
+    """
+    if len(texts) % 2:
+        raise ConfigError(f"--pair: takes texts two by two, and these are {len(texts)}")
+    return list(zip(texts[::2], texts[1::2], strict=True))
 
 
 def read_lines() -> list[str]:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from pruneloop.errors import ConfigError
 from pruneloop.locating import find_checkpoint
-from pruneloop.records import RunFolder
+from pruneloop.records import RunFolder, Text
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,6 +50,7 @@ def inspect(arguments: Sequence[str]) -> None:
 _PREDICT = """
   pruneloop predict outputs/DATE/TIME "재미있다" "돈이 아깝다"
   pruneloop predict outputs/DATE/TIME --file reviews.csv --text review --out predictions.csv
+  pruneloop predict outputs/DATE/TIME --pair "비가 온다" "날이 맑다"
   cat lines.txt | pruneloop predict outputs/DATE/TIME --json
 """
 
@@ -75,7 +76,12 @@ def predict(arguments: Sequence[str]) -> None:
         "begins with a dash",
     )
     parser.add_argument("--file", help="read texts from a csv, tsv, json or parquet file")
-    parser.add_argument("--text", metavar="COLUMN", help="the column of the texts [text]")
+    parser.add_argument(
+        "--text", metavar="COLUMN", help="the column of the texts [text]; A,B for those of pairs"
+    )
+    parser.add_argument(
+        "--pair", action="store_true", help="the sentences are pairs: two by two, in order"
+    )
     parser.add_argument("--out", type=Path, metavar="CSV", help="write a csv, and print no lines")
     parser.add_argument(
         "--json", action="store_true", help="print a JSON object a text, with all probabilities"
@@ -83,6 +89,8 @@ def predict(arguments: Sequence[str]) -> None:
     given = parser.parse_intermixed_args(arguments)
     if given.text is not None and given.file is None:
         parser.error("--text: names a column of --file, which is not given")
+    if given.pair and given.file is not None:
+        parser.error("--pair: is for sentences; of a file, name two columns as --text A,B")
     if given.json and given.out is not None:
         parser.error("--json: is about lines, and --out writes a csv; give one of the two")
     checkpoint = find_checkpoint(given.folder)
@@ -91,9 +99,10 @@ def predict(arguments: Sequence[str]) -> None:
     if given.out is not None:
         work.check_writable(given.out, given.file)
     if given.file is not None:
-        texts = work.read_file(given.file, given.text, given.sentence)
+        texts: Sequence[Text] = work.read_file(given.file, given.text, given.sentence)
     else:
-        texts = given.sentence or work.read_lines()
+        sentences: Sequence[str] = given.sentence or work.read_lines()
+        texts = work.in_pairs(sentences) if given.pair else sentences
     source = given.file or ("the command line" if given.sentence else "standard input")
     found = work.predict(checkpoint, texts, source)
     if given.out is not None:

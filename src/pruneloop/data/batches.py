@@ -33,7 +33,7 @@ class TrainingBatches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self._rows = rows.select_columns(["input_ids", "label"])
+        self._rows = _read(rows)
         self._lengths: list[int] = rows["length"][:]
         self._collator = collator
         self._batch_size = batch_size
@@ -82,6 +82,11 @@ class TrainingBatches:
             yield batch if self._teacher is None else batch | {"teacher": self._teacher[rows]}
 
 
+def _read(rows: Dataset) -> Dataset:
+    """Return what a model reads of rows."""
+    return rows.remove_columns("length")
+
+
 def shortest_first(rows: Dataset) -> list[int]:
     """Return the row numbers in the order of `evaluation_loader`."""
     lengths: Sequence[int] = rows["length"][:]
@@ -92,7 +97,7 @@ def evaluation_loader(
     rows: Dataset, collator: DataCollatorWithPadding, batch_size: int
 ) -> DataLoader[Batch]:
     """Return a loader over all rows once, shortest first."""
-    ordered = rows.select(shortest_first(rows)).select_columns(["input_ids", "label"])
+    ordered = _read(rows.select(shortest_first(rows)))
     return DataLoader(ordered, batch_size, collate_fn=collator, generator=torch.Generator())
 
 

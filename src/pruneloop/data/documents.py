@@ -10,6 +10,8 @@ from pruneloop.data.cells import ErrorValue, Row
 from pruneloop.data.tables import Table
 from pruneloop.errors import InputError, shortened
 
+_NOTHING = object()
+
 
 class _Twice(ValueError):
     """A key stands twice in an object: which of its values counts, nobody knows."""
@@ -149,15 +151,29 @@ def _row(found: Row, config: FilesData) -> Row:
     if not isinstance(value, dict):
         fault = "is not an object with columns"
         return Row(found.place, found.line, {"": value}, found.raw, fault)
-    lacks = [column for column in (config.text, config.label) if column not in value]
+    columns = [column for _, column in config.columns_read]
+    value = _with_inner(value, columns)
+    lacks = [column for column in columns if column not in value]
     fault = f"no column {lacks[0]!r}; found: {_keys(value)}" if lacks else ""
     return Row(found.place, found.line, value, found.raw, fault)
+
+
+def _with_inner(value: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """Return an object, with what stands deeper in it under the dotted names asked for."""
+    found = dict(value)
+    for column in columns:
+        inner: Any = value
+        for key in column.split("."):
+            inner = inner.get(key, _NOTHING) if isinstance(inner, dict) else _NOTHING
+        if column not in value and inner is not _NOTHING:
+            found[column] = inner
+    return found
 
 
 def _check_columns(found: list[Row], rows: list[Row], name: str, config: FilesData) -> None:
     """Make sure that some row has the columns."""
     objects = [row.cells for row in rows if not row.fault or "no column" in row.fault]
-    for key, column in (("text", config.text), ("label", config.label)):
+    for key, column in config.columns_read:
         if not objects or any(column in cells for cells in objects):
             continue
         first = dict(objects[0])

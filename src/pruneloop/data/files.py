@@ -89,7 +89,7 @@ def _parquet(raw: bytes, name: str, config: FilesData) -> Table:
     try:
         file = pyarrow.parquet.ParquetFile(BytesIO(raw))
         columns = list(file.schema_arrow.names)
-        for key, column in (("text", config.text), ("label", config.label)):
+        for key, column in config.columns_read:
             if columns.count(column) != 1:
                 what = "no" if column not in columns else "more than one"
                 raise InputError(
@@ -103,7 +103,7 @@ def _parquet(raw: bytes, name: str, config: FilesData) -> Table:
 
 def _parquet_rows(file: pyarrow.parquet.ParquetFile, name: str, config: FilesData) -> Iterator[Row]:
     number = size = 0
-    wanted = list(dict.fromkeys([config.text, config.label]))
+    wanted = list(dict.fromkeys(column for _, column in config.columns_read))
     try:
         for batch in file.iter_batches(batch_size=1024, columns=wanted):
             columns = [_decoded(batch.column(column)) for column in wanted]
@@ -195,4 +195,4 @@ def _text_file(path: Path, number: int, place: str, config: FilesData) -> Row:
         return Row(place, number, {}, path.name, "is no .txt file")
     _, raw = read_bytes(str(path), place, config.max_bytes)
     text = decode(raw, place, config.encoding, config.bad_rows == BadRows.skip).strip()
-    return Row(place, number, {config.text: text, config.label: path.parent.name})
+    return Row(place, number, {config.texts[0]: text, config.label: path.parent.name})

@@ -24,7 +24,17 @@ class Data:
     @property
     def truncated(self) -> int:
         """How many rows were cut."""
-        return self.train.truncated + self.validation.truncated + self.test.truncated
+        return sum(length > self.max_length for length in self._wholes)
+
+    @property
+    def sufficient_length(self) -> int:
+        """The length that cuts at most 1 % of the rows, in tokens."""
+        lengths = sorted(self._wholes)
+        return lengths[-1 - len(lengths) // 100]
+
+    @property
+    def _wholes(self) -> list[int]:
+        return [*self.train.wholes, *self.validation.wholes, *self.test.wholes]
 
     @property
     def fingerprint(self) -> str:
@@ -62,6 +72,15 @@ def _named(result: splits.Splits) -> str:
     return shortened(printable(said), 900)
 
 
+def _cut(data: Data) -> str:
+    """Return how many rows are cut, and at which length hardly one would be."""
+    share = data.truncated / len(data.train.wholes + data.validation.wholes + data.test.wholes)
+    said = f"{data.truncated:,} rows truncated ({share:.1%}"
+    if data.sufficient_length > data.max_length:
+        said += f"; model.max_length={data.sufficient_length} would cut at most 1 %"
+    return f"{said})"
+
+
 def tokenise_splits(
     split: splits.Splits, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> Data:
@@ -74,8 +93,5 @@ def tokenise_splits(
     warning = tokenising.check_unknown(train.unknown)
     if warning:
         log.warning(f"warning: {warning}")
-    log.info(
-        f"tokens: at most {max_length} a row, {data.truncated:,} rows truncated, "
-        f"{train.unknown:.2%} unknown"
-    )
+    log.info(f"tokens: at most {max_length} a row, {_cut(data)}, {train.unknown:.2%} unknown")
     return data

@@ -2,24 +2,26 @@
 
 import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pruneloop.config import BadRows, CorpusData, Normalization
 from pruneloop.data.cells import BadCell, Row, is_blank, spelled, visible
 from pruneloop.errors import InputError, printable
-from pruneloop.records import RejectedRow
+from pruneloop.records import RejectedRow, Text
 
 
 @dataclass
 class Rows:
     """Texts with their label names, and what was done to them on the way in.
 
+    `pairs` holds the second text of every row, and is empty where rows have one text.
     `places` says where each label stands first.
     """
 
     texts: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
+    pairs: list[str] = field(default_factory=list)
     empty: int = 0
     normalized: int = 0
     rejected: list[RejectedRow] = field(default_factory=list)
@@ -27,6 +29,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def whole(self) -> Sequence[Text]:
+        """The texts, or the pairs of them."""
+        return list(zip(self.texts, self.pairs, strict=True)) if self.pairs else self.texts
 
     @property
     def read(self) -> int:
@@ -73,18 +80,19 @@ def collect(rows: Iterable[Row], config: CorpusData, name: str) -> Rows:
 def _add(row: Row, config: CorpusData, found: Rows) -> None:
     if row.fault:
         raise BadCell(row.fault)
-    text = _read(row, config.text, "text")
-    if text is None or is_blank(text):
+    texts = [_read(row, column, "text") or "" for column in config.texts]
+    if any(is_blank(text) for text in texts):
         found.empty += 1
         return
     label = visible(_read(row, config.label, "label") or "")
     if not label:
         raise BadCell("the label is missing")
     if config.normalize == Normalization.NFC:
-        joined = unicodedata.normalize("NFC", text)
-        found.normalized += joined != text
-        text = joined
-    found.texts.append(text)
+        joined = [unicodedata.normalize("NFC", text) for text in texts]
+        found.normalized += joined != texts
+        texts = joined
+    found.texts.append(texts[0])
+    found.pairs.extend(texts[1:])
     found.labels.append(label)
     found.places.setdefault(label, row.place)
 

@@ -22,6 +22,7 @@ from pruneloop.data.hub_folder import folder_rows, named
 from pruneloop.data.rows import Corpus, Rows, collect
 from pruneloop.data.unpacking import from_home
 from pruneloop.errors import EnvironmentFault, InputError, reason
+from pruneloop.records import Text
 
 __all__ = ["Corpus", "Rows", "load"]
 
@@ -68,8 +69,8 @@ def _called(files: str | list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
-def read_texts(config: FilesData) -> list[str]:
-    """Return the texts of the file `data.train`, row by row; of a row without one, "".
+def read_texts(config: FilesData) -> list[Text]:
+    """Return the texts, or pairs, of the file `data.train`, row by row; of a row without one, "".
 
     They are left as they stand there, and need no label beside them.
 
@@ -78,14 +79,17 @@ def read_texts(config: FilesData) -> list[str]:
         EnvironmentFault: a download failed.
     """
     # Where the reader wants a label, the text serves.
-    return [_text(row, config) for row in rows_of(config.train, replace(config, label=config.text))]
+    return [
+        _text(row, config) for row in rows_of(config.train, replace(config, label=config.texts[0]))
+    ]
 
 
-def _text(row: Row, config: FilesData) -> str:
+def _text(row: Row, config: FilesData) -> Text:
     try:
         if row.fault:
             raise BadCell(row.fault)
-        return spelled(row.cells[config.text]) or ""
+        found = [spelled(row.cells[column]) or "" for column in config.texts]
+        return found[0] if len(found) == 1 else (found[0], found[1])
     except BadCell as error:
         raise InputError(f"{row.place}: {error}") from None
 
@@ -138,14 +142,17 @@ class _Remote:
             found = ", ".join(self._splits)
             raise InputError(f"{config.name}: no split {split!r}; found: {found}")
         table = self._splits[split]
-        for key, column in (("text", config.text), ("label", config.label)):
+        columns = [column for _, column in config.columns_read]
+        if any("." in column for column in columns):
+            table = table.flatten()  # structs into columns with dotted names
+        for key, column in config.columns_read:
             if column not in table.column_names:
                 raise InputError(
                     f"{name}: no column {column!r} (data.{key}={column}); "
                     f"found: {', '.join(table.column_names)}"
                 )
         classes = list(getattr(table.features[config.label], "names", None) or [])
-        columns = (table[config.text][:], table[config.label][:])
-        for number, (text, label) in enumerate(zip(*columns, strict=True), 1):
-            cells = {config.text: text, config.label: label}
+        cells_of = (table[column][:] for column in columns)
+        for number, values in enumerate(zip(*cells_of, strict=True), 1):
+            cells = dict(zip(columns, values, strict=True))
             yield named(Row(f"{name}, row {number}", number, cells), config.label, classes)

@@ -13,12 +13,14 @@ from datasets import ClassLabel, Dataset, Features, Value
 from pruneloop.data.labels import in_order, spelled_twice
 from pruneloop.data.rows import Corpus, Rows
 from pruneloop.errors import InputError, shortened
-from pruneloop.records import RejectedRow
+from pruneloop.records import RejectedRow, Text
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The three splits with the columns `text` and `label`, and what happened to rows.
+    """The three splits, and what happened to rows.
+
+    Their columns are `text` and `label`, and `text_pair` where pairs are classified.
 
     `labels` are the names that the model gets for the `values` that stand in the files.
     """
@@ -38,6 +40,15 @@ class Splits:
         found = {name: _missing(rows, self.labels) for name, rows in parts.items()}
         return {name: labels for name, labels in found.items() if labels}
 
+    def balanced_weights(self) -> list[float]:
+        """Return what makes all labels weigh alike: rows / (labels * rows of the label).
+
+        The mean over the training rows is 1 (scikit-learn's `class_weight="balanced"`).
+        """
+        counts = Counter(self.train["label"][:])
+        each = len(self.train) / len(self.labels)
+        return [each / counts[index] if counts[index] else 1.0 for index in range(len(self.labels))]
+
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """A hash of the texts, labels and label names of every split."""
@@ -48,9 +59,17 @@ class Splits:
 def _fingerprint(rows: Dataset, labels: Sequence[str]) -> str:
     digest = hashlib.sha256(json.dumps(list(labels)).encode())
     # Sliced, here and everywhere: a column that is iterated over is read row by row.
-    for text, label in zip(rows["text"][:], rows["label"][:], strict=True):
+    for text, label in zip(texts_of(rows), rows["label"][:], strict=True):
         digest.update(json.dumps([text, label]).encode())
     return digest.hexdigest()[:32]
+
+
+def texts_of(rows: Dataset) -> Sequence[Text]:
+    """Return the texts of a split's rows, or the pairs of them."""
+    texts: list[str] = rows["text"][:]
+    if "text_pair" not in rows.column_names:
+        return texts
+    return list(zip(texts, rows["text_pair"][:], strict=True))
 
 
 def split(
@@ -95,8 +114,8 @@ def split(
     train = _at_most(train, max_train_rows, max(2, min_rows_per_label), seed, "train")
     test = _at_most(test, max_test_rows, 1, seed, "test")
     counts["left_out"] = whole - len(train) - len(test)
-    in_test = set(test["text"][:])
-    overlap = [text in in_test for text in train["text"][:]]
+    in_test = set(texts_of(test))
+    overlap = [text in in_test for text in texts_of(train)]
     counts["train_rows_also_in_test"] = sum(overlap)
     if drop_overlap:
         train = train.select([i for i, shared in enumerate(overlap) if not shared])
@@ -104,7 +123,7 @@ def split(
     if gone := _missing(train, labels):
         raise InputError(f"data.drop_overlap=true: leaves no training row with the label {gone}")
     train, held_out = _hold_out(train, validation, seed)
-    counts["repeated"] = len(train) + len(held_out) - len({*train["text"][:], *held_out["text"][:]})
+    counts["repeated"] = len(train) + len(held_out) - len({*texts_of(train), *texts_of(held_out)})
     counts |= {"train": len(train), "validation": len(held_out), "test": len(test)}
     names = _named(labels, label_names)
     return Splits(corpus.name, train, held_out, test, names, counts, labels, rejected)
@@ -202,9 +221,11 @@ def _shares(sizes: dict[int, int], most: int, least: int) -> dict[int, int]:
 
 def _dataset(rows: Rows, labels: list[str]) -> Dataset:
     ids = {label: index for index, label in enumerate(labels)}
+    pairs = {"text_pair": rows.pairs} if rows.pairs else {}
+    kinds = {name: Value("string") for name in ("text", *pairs)}
     return Dataset.from_dict(
-        {"text": rows.texts, "label": [ids[label] for label in rows.labels]},
-        features=Features({"text": Value("string"), "label": ClassLabel(names=labels)}),
+        {"text": rows.texts, **pairs, "label": [ids[label] for label in rows.labels]},
+        features=Features({**kinds, "label": ClassLabel(names=labels)}),
     )
 
 
@@ -217,8 +238,8 @@ def _hold_out(rows: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]
     Raises:
         InputError: no label has two texts.
     """
-    by_text: dict[str, list[int]] = {}
-    for row, text in enumerate(rows["text"][:]):
+    by_text: dict[Text, list[int]] = {}
+    for row, text in enumerate(texts_of(rows)):
         by_text.setdefault(text, []).append(row)
     labels = rows["label"][:]
     by_label: dict[int, list[list[int]]] = {}

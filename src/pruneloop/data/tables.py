@@ -81,7 +81,7 @@ class _Text:
         usual = said.group(1) if said else "\t" if kind == Format.tsv else ","
         self.delimiter = config.delimiter or usual
         self.given = config.delimiter is not None or said is not None or kind == Format.tsv
-        self._needed = {config.text, config.label}
+        self._needed = {column for _, column in config.columns_read}
         self._quotes = config.quoting != Quoting.none
         behind = re.escape(self.delimiter) + ' +"'
         self._blanks = self._quotes and re.search(behind, content) is not None
@@ -273,7 +273,7 @@ class _Shape:
 def _check_header(
     header: list[str], cuts: list[Cut], place: str, config: FilesData, text: _Text | None
 ) -> None:
-    for key, column in (("text", config.text), ("label", config.label)):
+    for key, column in config.columns_read:
         if header.count(column) > 1:
             raise InputError(f"{place}: a column stands there twice: {', '.join(header)}")
         if column not in header:

@@ -12,6 +12,7 @@ import datasets
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from pruneloop.data.splits import texts_of
 from pruneloop.durable import check_folder, fresh_folder, publish_folder, seal_folder
 from pruneloop.errors import CheckpointError, InputError
 
@@ -24,10 +25,14 @@ _UNKNOWN_FAIL = 0.30
 
 @dataclass(frozen=True)
 class Tokenised:
-    """Rows of `input_ids`, `label` and `length`, and how well the tokenizer did."""
+    """Rows of `input_ids`, `label` and `length`, and how well the tokenizer did.
+
+    Rows of pairs have `token_type_ids` too, where the model has them. `wholes` are the
+    lengths of the rows before they were cut, in tokens.
+    """
 
     rows: Dataset
-    truncated: int
+    wholes: list[int]
     unknown: float
     fingerprint: str
 
@@ -39,13 +44,13 @@ def _fingerprint(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: 
     del words["truncation"], words["padding"]
     digest.update(json.dumps(words, sort_keys=True).encode())
     # As JSON, in which no two lists look alike, whatever stands in the texts.
-    for column in ("text", "label"):
-        digest.update(json.dumps(rows[column][:]).encode())
+    digest.update(json.dumps([texts_of(rows), rows["label"][:]]).encode())
+    digest.update(json.dumps(_wanted(rows, tokenizer)).encode())
     return digest.hexdigest()[:32]
 
 
 def tokenise(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Tokenised:
-    """Tokenise the column `text`, cutting at `max_length` tokens.
+    """Tokenise texts, or pairs of them, cutting the longest first at `max_length` tokens.
 
     The result is kept in the datasets cache under a hash of the texts, the tokenizer
     and the length, so that later runs and sweeps read it; a damaged one is made again.
@@ -56,11 +61,20 @@ def tokenise(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int)
         _encode(rows, tokenizer, max_length, entry)
     table = Dataset.from_file(str(entry / _ROWS))
     return Tokenised(
-        table.select_columns(["input_ids", "label", "length"]),
-        truncated=sum(table["truncated"][:]),
+        table.select_columns([*_wanted(rows, tokenizer), "label", "length"]),
+        wholes=table["whole"][:],
         unknown=sum(table["unknown"][:]) / max(sum(table["words"][:]), 1),
         fingerprint=name,
     )
+
+
+def _wanted(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return what the model reads of a row besides its mask.
+
+    The token types of a single text are all 0, which a model that has them assumes.
+    """
+    types = "text_pair" in rows.column_names and "token_type_ids" in tokenizer.model_input_names
+    return ["input_ids", *(["token_type_ids"] if types else [])]
 
 
 def _is_whole(entry: Path) -> bool:
@@ -79,15 +93,16 @@ def _encode(
     """Tokenise rows into a sealed folder of the cache."""
     unknown_id, special = tokenizer.unk_token_id, set(tokenizer.all_special_ids)
 
+    wanted = _wanted(rows, tokenizer)
+
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        whole = tokenizer(batch["text"], return_attention_mask=False, verbose=False)["input_ids"]
-        cut = tokenizer(
-            batch["text"], truncation=True, max_length=max_length, return_attention_mask=False
-        )["input_ids"]
+        texts = [batch[name] for name in ("text", "text_pair") if name in batch]
+        whole = tokenizer(*texts, return_attention_mask=False, verbose=False)["input_ids"]
+        cut = tokenizer(*texts, truncation=True, max_length=max_length)
         return {
-            "input_ids": cut,
-            "length": [len(ids) for ids in cut],
-            "truncated": [len(ids) > max_length for ids in whole],
+            **{name: cut[name] for name in wanted},
+            "length": [len(ids) for ids in cut["input_ids"]],
+            "whole": [len(ids) for ids in whole],
             "words": [sum(i == unknown_id or i not in special for i in ids) for ids in whole],
             "unknown": [sum(i == unknown_id for i in ids) for ids in whole],
         }
@@ -98,7 +113,7 @@ def _encode(
         encode,
         batched=True,
         desc="tokenising",
-        remove_columns=["text"],
+        remove_columns=[name for name in rows.column_names if name != "label"],
         cache_file_name=str(unfinished / _ROWS),
         new_fingerprint=entry.name,
     )

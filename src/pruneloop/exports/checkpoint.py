@@ -20,6 +20,7 @@ from pruneloop.errors import InvariantError
 from pruneloop.model.build import PRUNED_MARK
 from pruneloop.model.inputs import LONGEST_TRIED, TOLERANCE, padding_effect
 from pruneloop.pruning import Masks
+from pruneloop.records import Text
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def export(
     tokenizer: PreTrainedTokenizerBase,
     masks: Masks,
     target: Path,
-    texts: Sequence[str],
+    texts: Sequence[Text],
     card: str,
 ) -> None:
     """Save model, tokenizer and model card so that plain transformers loads them, and prove it.
@@ -45,7 +46,9 @@ def export(
         EnvironmentFault: there is no space, or a write was refused.
     """
     # Where it is trained on, its zeros count as pruned: those of a quantised model do not.
-    setattr(model.config, PRUNED_MARK, {"prunable": masks.prunable, "zeros": masks.zeros})
+    mark = {"prunable": masks.prunable, "zeros": masks.zeros}
+    pairs = {} if isinstance(texts[0], str) else {"pairs": True}
+    setattr(model.config, PRUNED_MARK, mark | pairs)
     model.eval()
     temporary = target.with_name(f".{target.name}.tmp")
     with saving(target.parent, sum(tensor.nbytes for tensor in model.state_dict().values())):
@@ -86,6 +89,13 @@ def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     )
 
 
+def _decomposed(text: Text) -> Text:
+    """Return a text, or a pair, as macOS writes Hangul."""
+    if isinstance(text, str):
+        return unicodedata.normalize("NFD", text)
+    return unicodedata.normalize("NFD", text[0]), unicodedata.normalize("NFD", text[1])
+
+
 def _padding_note(effect: float) -> str:
     """Return what the card says of rows that depend on their padding, having logged it."""
     if effect <= TOLERANCE:
@@ -103,7 +113,7 @@ def _verify(
     tokenizer: PreTrainedTokenizerBase,
     masks: Masks,
     folder: Path,
-    texts: Sequence[str],
+    texts: Sequence[Text],
 ) -> PreTrainedTokenizerBase:
     """Load the folder afresh and compare; return the tokenizer as it comes from there."""
     reloaded, report = AutoModelForSequenceClassification.from_pretrained(
@@ -118,9 +128,11 @@ def _verify(
             raise InvariantError(f"the saved checkpoint has {key}: {sorted(report[key])}")
     words = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     long = {"truncation": True, "max_length": min(tokenizer.model_max_length, LONGEST_TRIED)}
-    both = [*texts, *(unicodedata.normalize("NFD", text) for text in texts)]
-    if words(both, **long)["input_ids"] != tokenizer(both, **long)["input_ids"]:
-        raise InvariantError("the saved tokenizer gives other ids than the one trained with")
+    for text in (*texts, *map(_decomposed, texts)):
+        if words([text], **long).data != tokenizer([text], **long).data:
+            raise InvariantError(
+                f"the saved tokenizer gives other ids than the one trained with, for {text!r}"
+            )
     parameters = dict(reloaded.named_parameters())
     for name, mask in masks.items():
         if bool((parameters[name] != 0).logical_and(~mask.cpu()).any()):
@@ -128,8 +140,12 @@ def _verify(
     inputs = tokenizer(list(texts), return_tensors="pt", padding=True, **long).to(model.device)
     reloaded.to(model.device).eval()
     with torch.inference_mode():
-        if not torch.equal(model(**inputs).logits, reloaded(**inputs).logits):
-            raise InvariantError("the saved checkpoint gives other logits than the live model")
+        same = (model(**inputs).logits == reloaded(**inputs).logits).all(dim=1)
+        if not bool(same.all()):
+            text = texts[int(same.int().argmin())]
+            raise InvariantError(
+                f"the saved checkpoint gives other logits than the live model, for {text!r}"
+            )
     for name, live in model.named_parameters():
         if not torch.equal(parameters[name], live):
             raise InvariantError(f"{name}: the saved checkpoint has other values")

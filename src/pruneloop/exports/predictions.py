@@ -4,7 +4,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from pruneloop.data.batches import shortest_first
-from pruneloop.data.splits import Splits
+from pruneloop.data.splits import Splits, texts_of
 from pruneloop.records import PredictionRecord
 
 
@@ -26,9 +26,10 @@ def prediction_rows(
             label=split.labels[label],
             dense=split.labels[before[position[row]]],
             pruned=split.labels[after[position[row]]],
-            text=text,
+            text=text if isinstance(text, str) else text[0],
+            text_pair="" if isinstance(text, str) else text[1],
         )
         for row, (text, label) in enumerate(
-            zip(split.test["text"][:], split.test["label"][:], strict=True)
+            zip(texts_of(split.test), split.test["label"][:], strict=True)
         )
     ]

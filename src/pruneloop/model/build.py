@@ -1,7 +1,7 @@
 """A classifier with its tokenizer, from a config of ours or from pretrained weights."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from pruneloop.model.inputs import (
 )
 from pruneloop.model.tokenizers import load_kobert_tokenizer, load_tokenizer, train_wordpiece
 from pruneloop.model.weights import load_weights
+from pruneloop.records import Text, parts_of
 
 PRUNED_MARK = "pruneloop"
 """The key of config.json that says what a checkpoint was pruned to."""
@@ -65,12 +66,12 @@ def check_name(name: str) -> None:
 
 
 def build(
-    config: ModelConfig, labels: Sequence[str], texts: Iterable[str], seed: int
+    config: ModelConfig, labels: Sequence[str], texts: Sequence[Text], seed: int
 ) -> Classifier:
     """Build or load a classifier for the given labels, in float32.
 
     Args:
-        texts: the training texts, which a tiny model's vocabulary is trained on.
+        texts: the training texts, or pairs, which a tiny model's vocabulary is trained on.
         seed: decides the random weights: all of a tiny model, the head of another one.
 
     Raises:
@@ -85,8 +86,11 @@ def build(
     return _load_pretrained(config, names)
 
 
-def _build_tiny(config: TinyModel, names: dict[int, str], texts: Iterable[str]) -> Classifier:
-    tokenizer = train_wordpiece(texts, config.vocab_size, config.max_length)
+def _build_tiny(config: TinyModel, names: dict[int, str], texts: Sequence[Text]) -> Classifier:
+    words = (part for text in texts for part in parts_of(text))
+    tokenizer = train_wordpiece(words, config.vocab_size, config.max_length)
+    if texts and not isinstance(texts[0], str):
+        tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
     model = BertForSequenceClassification(
         BertConfig(
             vocab_size=len(tokenizer),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from pruneloop.errors import InputError, reason
+from pruneloop.records import Text
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +85,8 @@ def fit_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked
 def fit_input_names(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Have a tokenizer give what the model takes, and nothing that it is not trained with.
 
-    Training feeds ids and mask; the saved tokenizer must not feed more than that to whoever
-    is served, unless it changes nothing.
+    Training feeds ids and mask, and the types of pairs; the saved tokenizer must not feed
+    more than that to whoever is served, unless it changes nothing.
     """
     before = tokenizer.model_input_names
     names = ["input_ids"]
@@ -127,24 +128,26 @@ def fit_padding_side(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
 
 
 def padding_effect(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text]
 ) -> float:
-    """Return how far a row's logits differ between a padded batch and alone.
+    """Return how far the logits of a text, or a pair, differ between a padded batch and alone.
 
     The batch is what training and evaluation feed; alone and with all that the tokenizer
     gives is how `pipeline` serves it.
     """
+    pairs = not isinstance(texts[0], str)
 
-    def encoded(rows: str | list[str]) -> BatchEncoding:
+    def encoded(rows: Sequence[Text]) -> BatchEncoding:
         length = min(tokenizer.model_max_length, LONGEST_TRIED)
         words = tokenizer(
-            rows, return_tensors="pt", padding=True, truncation=True, max_length=length
+            list(rows), return_tensors="pt", padding=True, truncation=True, max_length=length
         )
         return words.to(model.device)
 
     with torch.inference_mode():
-        together = _logits(model, _fed(encoded(list(texts))))
-        alone = torch.cat([_logits(model, encoded(text)) for text in texts])
+        batch = encoded(texts)
+        together = _logits(model, batch if pairs else _fed(batch))
+        alone = torch.cat([_logits(model, encoded([text])) for text in texts])
     return _differ(together, alone)
 
 
@@ -177,7 +180,7 @@ def check_forward(
 
 
 def _fed(words: BatchEncoding) -> dict[str, Tensor]:
-    """Return what training feeds of a tokenizer's output."""
+    """Return what training feeds of a tokenizer's output for single texts."""
     return {name: words[name] for name in ("input_ids", "attention_mask") if name in words}
 
 

@@ -18,6 +18,25 @@ def confusions(
 
 
 @dataclass(frozen=True)
+class LabelChange:
+    """A label's F1 on the test split, of the dense model and of the pruned one."""
+
+    label: str
+    dense: float
+    pruned: float
+
+
+def most_lost(rows: Sequence[PredictionRecord], labels: Sequence[str]) -> LabelChange | None:
+    """Return the label whose F1 fell most; None where none fell."""
+    if not rows:
+        return None
+    pairs = zip(*(matrix.scores() for matrix in confusions(rows, labels)), strict=True)
+    found = [LabelChange(dense.label, dense.f1, pruned.f1) for dense, pruned in pairs]
+    worst = min(found, key=lambda change: change.pruned - change.dense)
+    return worst if worst.pruned < worst.dense else None
+
+
+@dataclass(frozen=True)
 class Changes:
     """The rows whose prediction changed: from right to wrong, the other way, or neither."""
 
