@@ -42,6 +42,7 @@ def test_the_length_that_cuts_hardly_a_row_is_said(
     (tmp_path / "a.csv").write_text("text,label\n" + lines, encoding="utf-8")
     split = load_splits(files_config(tmp_path, "a.csv"))
     tokenizer = train_wordpiece(words, 100, 64)
+    short = train_wordpiece(words, 100, 12)
     lengths = sorted(len(tokenizer(text)["input_ids"]) for text in words)
     caplog.set_level(logging.INFO)
     data = tokenise_splits(split, tokenizer, 12)
@@ -51,6 +52,8 @@ def test_the_length_that_cuts_hardly_a_row_is_said(
     caplog.clear()
     assert tokenise_splits(split, tokenizer, 64).truncated == 0
     assert "0 rows truncated (0.0%)" in caplog.text
+    tokenise_splits(split, short, 12)
+    assert f"{lengths[-5]} tokens would cut at most 1 %, and the model takes 12)" in caplog.text
 
 
 def test_rejected_rows_are_listed_in_the_run(tmp_path: Path) -> None:

@@ -72,12 +72,19 @@ def _named(result: splits.Splits) -> str:
     return shortened(printable(said), 900)
 
 
-def _cut(data: Data) -> str:
-    """Return how many rows are cut, and at which length hardly one would be."""
+def _cut(data: Data, most: int) -> str:
+    """Return how many rows are cut, and at which length hardly one would be.
+
+    Args:
+        most: the longest that model and tokenizer take.
+    """
     share = data.truncated / len(data.train.wholes + data.validation.wholes + data.test.wholes)
     said = f"{data.truncated:,} rows truncated ({share:.1%}"
-    if data.sufficient_length > data.max_length:
-        said += f"; model.max_length={data.sufficient_length} would cut at most 1 %"
+    enough = data.sufficient_length
+    if data.max_length < enough <= most:
+        said += f"; model.max_length={enough} would cut at most 1 %"
+    elif data.max_length < enough:
+        said += f"; {enough} tokens would cut at most 1 %, and the model takes {most}"
     return f"{said})"
 
 
@@ -93,5 +100,7 @@ def tokenise_splits(
     warning = tokenising.check_unknown(train.unknown)
     if warning:
         log.warning(f"warning: {warning}")
-    log.info(f"tokens: at most {max_length} a row, {_cut(data)}, {train.unknown:.2%} unknown")
+    log.info(
+        f"tokens: at most {max_length} a row, {_cut(data, tokenizer.model_max_length)}, {train.unknown:.2%} unknown"
+    )
     return data
