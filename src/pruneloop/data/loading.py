@@ -100,7 +100,6 @@ def tokenise_splits(
     warning = tokenising.check_unknown(train.unknown)
     if warning:
         log.warning(f"warning: {warning}")
-    log.info(
-        f"tokens: at most {max_length} a row, {_cut(data, tokenizer.model_max_length)}, {train.unknown:.2%} unknown"
-    )
+    cut = _cut(data, tokenizer.model_max_length)
+    log.info(f"tokens: at most {max_length} a row, {cut}, {train.unknown:.2%} unknown")
     return data
