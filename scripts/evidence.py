@@ -240,8 +240,8 @@ def page(out: Path) -> str:
         f"Each run prunes {AMOUNT:.0%} of the kept weights of the encoder in {ROUNDS} rounds, with",
         "rounds at the rate of the dense training (Renda et al. 2020) except where said. Read at",
         f"rounds {', '.join(map(str, READ_AT))}; nothing is interpolated. Mean ± standard",
-        "deviation over seeds, each with rows and weights of its own; test was measured and chose nothing.",
-        "A negative loss is a gain: more rounds are more training, too.",
+        "deviation over seeds, each with rows and weights of its own; test was measured and chose",
+        "nothing. A negative loss is a gain: more rounds are more training, too.",
         "",
     ]
     return "\n".join([*head, *(line for name in finished for line in section(name, out))])

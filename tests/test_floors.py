@@ -13,7 +13,8 @@ FLOORS = [
     {"config", "pruning", "records"},
     {"data", "model", "training", "evaluation", "checkpoint", "tracking", "report"}
     | {"hub", "inspection", "locating", "machine"},
-    {"evidence", "teacher", "exports", "facts", "plan", "prediction", "run_state"},
+    {"prediction"},
+    {"evidence", "teacher", "exports", "facts", "plan", "run_state"},
     {"dense", "engine", "identity", "measurement", "recorder"},
     {"checkpointer"},
     {"loop"},

@@ -158,6 +158,7 @@ def test_minutes_save_within_a_round(uninterrupted, tmp_path: Path) -> None:
     "method",
     [
         ("prune=movement", "distill=logits", "rewind=weights", "rewind.epoch=0.7"),
+        ("finetune.validate_every=epoch", "finetune.keep_best=true", "keep_rounds=true"),
         pytest.param(("prune=random",), marks=pytest.mark.more),
         pytest.param(("prune=wanda", "prune.evidence_batches=3"), marks=pytest.mark.more),
         pytest.param(("prune=2of4",), marks=pytest.mark.more),

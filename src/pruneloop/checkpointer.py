@@ -157,6 +157,20 @@ class Checkpointer:
         """Seal the weights that rewinding goes back to."""
         self._write(EARLY, live.pruned.state())
 
+    def archive_epoch(self, live: Live) -> None:
+        """Seal the weights of the epoch that has just been the best of its round."""
+        state = live.state
+        self._write(_epoch(state.round, len(state.draft.epochs)), live.pruned.state())
+
+    def go_back(self, live: Live, epoch: int) -> None:
+        """Put the weights of an epoch of the round under way back.
+
+        Raises:
+            CheckpointError: the archive has lost them.
+        """
+        entry = self._archive.read(_epoch(live.state.round, epoch))
+        live.pruned.load(entry.tensors("model"), entry.tensors("masks"))
+
     def archive_taught(self, live: Live) -> None:
         """Seal the teacher's logits."""
         if live.taught is not None:
@@ -202,10 +216,19 @@ def _archived(number: int) -> str:
     return f"kept-{number}" if number else DENSE
 
 
+def _epoch(number: int, epoch: int) -> str:
+    """Return what the weights after an epoch of a round are called in the archive."""
+    return f"epoch-{number}-{epoch}"
+
+
 def _needed(state: RunState) -> set[str]:
-    """Return the archive's entries that this state, or the one before it, can still ask for."""
+    """Return the archive's entries that this state, or the one before it, can still ask for.
+
+    A round's best epoch is one of those that are over, and an earlier state finds it again.
+    """
     kept = [record.round for record in state.records if record.kept]
-    return {DENSE, EARLY, _TAUGHT, *map(_archived, kept[-2:])}
+    epochs = {_epoch(state.round, number + 1) for number in range(len(state.draft.epochs))}
+    return {DENSE, EARLY, _TAUGHT, *map(_archived, kept[-2:]), *epochs}
 
 
 # -- going on ------------------------------------------------------------------------------

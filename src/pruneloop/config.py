@@ -32,6 +32,7 @@ Criterion = Enum("Criterion", ["magnitude", "random", "taylor", "wanda", "moveme
 Group = Enum("Group", ["global", "layer"])
 Tracker = Enum("Tracker", ["none", "tensorboard", "mlflow", "trackio", "wandb"])
 Schedule = Enum("Schedule", ["geometric", "cubic", "linear", "oneshot"])
+ValidateEvery = Enum("ValidateEvery", ["round", "epoch"])
 ClassWeights = Enum("ClassWeights", ["none", "balanced"])
 Metric = Enum("Metric", ["accuracy", "macro_f1"])
 
@@ -223,7 +224,7 @@ class FinetuneConfig(Checked):
 
     prefix: ClassVar[str] = "finetune."
     epochs: int = number(1)
-    dense_epochs: int = number(1)
+    dense_epochs: int = number(0, meaning="0 measures the given model, and trains it in rounds")
     learning_rate: float = number(0, math.inf, "()")
     dense_learning_rate: float = number(0, math.inf, "()")
     batch_size: int = number(1)
@@ -233,6 +234,14 @@ class FinetuneConfig(Checked):
     max_grad_norm: float = number(0, math.inf, "()")
     precision: Precision = MISSING
     class_weights: ClassWeights = MISSING
+    validate_every: ValidateEvery = MISSING
+    keep_best: bool = MISSING
+
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        if self.keep_best and self.validate_every != ValidateEvery.epoch:
+            hint = "add finetune.validate_every=epoch"
+            raise refused("finetune.keep_best", "true", "needs to know every epoch's score", hint)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -324,6 +333,13 @@ class DistillConfig(Checked):
     prefix: ClassVar[str] = "distill."
     alpha: float = number(0, 1, "[]", "0 for the labels alone, 1 for the teacher alone")
     temperature: float = number(0, math.inf, "()")
+    teacher: str | None = MISSING
+
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        if self.teacher is not None and self.alpha == 0:
+            hint = "write distill=logits"
+            raise refused("distill.teacher", self.teacher, "needs distill.alpha above 0", hint)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -360,6 +376,7 @@ class Config(Checked):
     push_to_hub: str | None = MISSING
     start_from: str | None = MISSING
     control: bool = MISSING
+    keep_rounds: bool = MISSING
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
     finetune: FinetuneConfig = MISSING
@@ -377,9 +394,20 @@ class Config(Checked):
         if self.rewind.weights and self.rewind.epoch > self.finetune.dense_epochs:
             epochs = f"finetune.dense_epochs={self.finetune.dense_epochs}"
             raise refused("rewind.epoch", self.rewind.epoch, f"is behind the end of {epochs}")
+        if self.finetune.dense_epochs == 0:
+            self._check_given_model()
         if isinstance(self.prune, PatternPruneConfig) and self.budget.max_drop is not None:
             pattern = f"prune.pattern={self.prune.pattern}: there is no half of a pattern to try"
             raise refused("budget.max_drop", self.budget.max_drop, f"excludes {pattern}")
+
+    def _check_given_model(self) -> None:
+        """Make sure that there is a trained model for round 0 to measure."""
+        if not isinstance(self.model, PretrainedModel):
+            hint = "give one by model=pretrained model.name=/folder"
+            raise refused("finetune.dense_epochs", 0, "needs a trained classifier", hint)
+        if self.prune.criterion == Criterion.movement:
+            hint = "movement watches round 0 train"
+            raise refused("finetune.dense_epochs", 0, "excludes prune.criterion=movement", hint)
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:

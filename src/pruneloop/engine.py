@@ -1,6 +1,7 @@
 """What acts on a device: gather evidence, fine-tune, measure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -109,6 +110,22 @@ class Engine:
         return evaluate_model(
             self.model, split.loader, self.accelerator, split.rows, split.metric, look
         )
+
+    @contextmanager
+    def plain(self) -> Iterator[None]:
+        """Have the model compute as it will be served: without autocast, in evaluation mode."""
+        model = self.pruned.model
+        wrapped = {
+            name: value
+            for name, value in vars(model).items()
+            if name in ("forward", "_original_forward")
+        }
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        model.eval()
+        try:
+            yield
+        finally:
+            vars(model).update(wrapped)
 
     def check_equal(self, masks: Masks) -> None:
         """Make sure that all processes pruned the same weights.

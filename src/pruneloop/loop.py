@@ -11,7 +11,8 @@ from pruneloop.errors import EmptyMatrix
 from pruneloop.evaluation import Scores
 from pruneloop.plan import Plan
 from pruneloop.recorder import Recorder
-from pruneloop.run_state import Stage
+from pruneloop.run_state import RunState, Stage
+from pruneloop.training import FineTuning
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +21,9 @@ log = logging.getLogger(__name__)
 class Loop:
     """A run's rounds, from wherever its live parts are to where its plan has enough.
 
-    It can be stopped between any two steps of a stage; what was saved then goes on with
+    The run can be stopped between any two steps of a stage; what was saved then goes on with
     the very next step, bit for bit. Between rounds the model is that of the kept round.
+    `keep` is told every round that is kept, before it is saved.
     """
 
     plan: Plan
@@ -29,6 +31,7 @@ class Loop:
     live: Live
     checkpointer: Checkpointer
     recorder: Recorder
+    keep: Callable[[RunState], None] | None = None
 
     def run(self) -> None:
         """Go on to the end.
@@ -52,6 +55,8 @@ class Loop:
             else:
                 recipe = self.plan.recipe(state.round)
                 self.close_round()
+                if self.keep is not None and state.records[-1].kept:
+                    self.keep(state)
                 # The state first: it holds the records too, and what it holds is never lost.
                 self.checkpointer.save(self.live)
                 self.recorder.end_round(state, recipe)
@@ -109,14 +114,30 @@ class Loop:
         tuning = live.tuning
         if self.plan.is_early(state.round, tuning.step, tuning.steps):
             self.checkpointer.archive_early(live)
+        self.end_epochs(tuning)  # one may have ended right before a stop
         with self.recorder.bar(state, "training", tuning.steps, tuning.step) as bar:
             for progress in tuning:
                 self.recorder.step(state, progress, bar)
                 if self.plan.is_early(state.round, progress.step, progress.steps):
                     self.checkpointer.archive_early(live)
                 self.checkpointer.after_step(progress.step, live)
-        state.draft.train_loss, state.draft.steps = tuning.mean_loss, tuning.steps
+                self.end_epochs(tuning)
+        if self.plan.finetune.keep_best and tuning.steps:
+            best = state.draft.best_epoch(self.plan.budget.metric.name)
+            self.checkpointer.go_back(live, best)
+        state.draft.train_loss = tuning.mean_loss if tuning.steps else None
+        state.draft.steps = tuning.steps
         live.tuning = None
+
+    def end_epochs(self, tuning: FineTuning) -> None:
+        """Measure after an epoch, if that is asked for, and seal its weights if they are best."""
+        draft = self.live.state.draft
+        if not self.plan.every_epoch or len(draft.epochs) == tuning.epochs:
+            return
+        draft.add_epoch(self.measure(self.engine.validation))
+        best = draft.best_epoch(self.plan.budget.metric.name)
+        if self.plan.finetune.keep_best and best == len(draft.epochs):
+            self.checkpointer.archive_epoch(self.live)
 
     def close_round(self) -> None:
         """Measure the round, put it on record, and keep it or undo it."""

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -20,6 +21,8 @@ from pruneloop.config import (
     ClassWeights,
     Config,
     Criterion,
+    DistillConfig,
+    ModelConfig,
     Normalization,
     PretrainedModel,
     Tracker,
@@ -39,19 +42,20 @@ from pruneloop.hub import check_upload, push
 from pruneloop.identity import find_saved, identity, is_finished, same_arithmetic
 from pruneloop.loop import Loop
 from pruneloop.machine import check_machine, processes
-from pruneloop.model.build import Classifier, build, check_name
+from pruneloop.model.build import Classifier, build, check_name, labels_of
 from pruneloop.model.tokenizers import add_nfc
 from pruneloop.plan import Plan, make_plan
 from pruneloop.pruning import Masks, PrunedModel, check_scope, prunable_weights
 from pruneloop.pruning.scope import what_is_left
 from pruneloop.recorder import Recorder, status
 from pruneloop.records import RoundRecord, RunFacts, RunFolder, last_kept
+from pruneloop.report.answer import answer_table
 from pruneloop.report.card import model_card
 from pruneloop.report.predictions import most_lost
 from pruneloop.report.table import plan_table
 from pruneloop.run_state import RunState
 from pruneloop.signals import stop_requests
-from pruneloop.teacher import Teacher
+from pruneloop.teacher import Itself, Teacher, given_teacher
 from pruneloop.tracking import Tracking, check_tracker
 from pruneloop.training import Batch, Distillation
 
@@ -157,6 +161,8 @@ def _go_on(
     main = accelerator.is_main_process
     with accelerator.main_process_first():
         split = load_splits(config.data)
+        if given := config.finetune.dense_epochs == 0:
+            split = split.in_order_of(labels_of(config.model), _whose(config.model))
     own = identity(flat(config), accelerator, split.fingerprints)
     saved = find_saved(folder, states, own)
     if main and accepted is not None:
@@ -168,7 +174,8 @@ def _go_on(
     if main:
         folder.write_status("running", pid=os.getpid(), host=platform.node())
     with accelerator.main_process_first():
-        classifier = build(config.model, split.labels, texts_of(split.train), config.seed)
+        texts = texts_of(split.train)
+        classifier = build(config.model, split.labels, texts, config.seed, keep_head=given)
         if getattr(config.data, "normalize", Normalization.NFC) == Normalization.NFC:
             add_nfc(classifier.tokenizer)
         data = tokenise_splits(split, classifier.tokenizer, classifier.max_length)
@@ -180,7 +187,9 @@ def _go_on(
         _announce(facts, plan, len(pruned.masks))
         folder.write_facts(facts)
         folder.write_rejected(split.rejected)
-    engine = _engine(config, data, classifier, pruned, accelerator, states.path / "scores")
+    teacher = _given_teacher(config.distill, split)
+    scores = states.path / "scores"
+    engine = _engine(config, data, classifier, pruned, accelerator, scores, teacher)
     own["tokens"] = data.fingerprint
     start_from = Path(config.start_from).expanduser() if config.start_from else None
     with closing(DenseRound(dense_identity(own, plan, pruned.masks), start_from, shared)) as dense:
@@ -195,11 +204,16 @@ def _go_on(
         steps = live.state.steps + (live.tuning.step if live.tuning else 0)
         with closing(Tracking(accelerator, folder.path, flat(config), steps)) as tracking:
             recorder = Recorder(folder, tracking, config.rounds, main)
-            Loop(plan, engine, live, checkpointer, recorder).run()
+            keep = partial(_export_round, folder, split, classifier, engine)
+            Loop(
+                plan, engine, live, checkpointer, recorder, keep if config.keep_rounds else None
+            ).run()
     if main:
-        accelerator.unwrap_model(engine.model, keep_fp32_wrapper=False)  # takes autocast off
-        _export(folder, split, data, classifier, live)
-        _say_where(folder, live.state.records)
+        records = live.state.records
+        with engine.plain():
+            _export(folder.checkpoint, folder, split, classifier, pruned.masks, records)
+        _report(folder, split, data, live)
+        _say_where(folder, records)
     accelerator.wait_for_everyone()
     return live.state.records
 
@@ -244,6 +258,7 @@ def _engine(
     pruned: PrunedModel,
     accelerator: Accelerator,
     scores: Path,
+    teacher: Teacher | None,
 ) -> Engine:
     collator = padding(classifier.tokenizer, accelerator.device.type == "cuda")
     size = config.finetune.batch_size
@@ -260,11 +275,9 @@ def _engine(
 
     model = accelerator.prepare(classifier.model)
     pruned.place()
-    teacher = None
-    if config.distill.alpha > 0:
-        objective = Distillation(config.distill.alpha, config.distill.temperature)
+    if config.distill.alpha > 0 and teacher is None:
         rows = data.train.rows
-        teacher = Teacher(objective, model, loader(rows), shortest_first(rows))
+        teacher = Itself(_distillation(config.distill), model, loader(rows), shortest_first(rows))
     rank, world = accelerator.process_index, accelerator.num_processes
     metric = ClassificationScores(scores)
     return Engine(
@@ -279,23 +292,59 @@ def _engine(
     )
 
 
+def _distillation(config: DistillConfig) -> Distillation:
+    return Distillation(config.alpha, config.temperature)
+
+
+def _given_teacher(config: DistillConfig, split: Splits) -> Teacher | None:
+    """Return a teacher of the user's own; None where there is none."""
+    if config.teacher is None:
+        return None
+    folder = Path(config.teacher).expanduser()
+    return given_teacher(folder, split.labels, texts_of(split.train), _distillation(config))
+
+
+def _whose(config: ModelConfig) -> str:
+    assert isinstance(config, PretrainedModel)
+    return f"model.name={config.name}"
+
+
 def _export(
-    folder: RunFolder, split: Splits, data: Data, classifier: Classifier, live: Live
+    target: Path,
+    folder: RunFolder,
+    split: Splits,
+    classifier: Classifier,
+    masks: Masks,
+    records: list[RoundRecord],
 ) -> None:
-    """Write the permanent checkpoint with its card, the predictions, and the report."""
+    """Write the model as it is now, with the card that its records make."""
+    facts = folder.read_facts()
+    assert facts is not None
+    texts = texts_of(split.validation)[:32]
+    card = model_card(facts, records)
+    export(classifier.model, classifier.tokenizer, masks, target, texts, card)
+
+
+def _export_round(
+    folder: RunFolder, split: Splits, classifier: Classifier, engine: Engine, state: RunState
+) -> None:
+    """Leave the checkpoint of the round that has just been kept in rounds/NN/."""
+    if engine.accelerator.is_main_process:
+        folder.rounds.mkdir(exist_ok=True)
+        target = folder.rounds / f"{state.records[-1].round:02d}"
+        with engine.plain():
+            _export(target, folder, split, classifier, engine.pruned.masks, state.records)
+    engine.accelerator.wait_for_everyone()
+
+
+def _report(folder: RunFolder, split: Splits, data: Data, live: Live) -> None:
+    """Write the predictions and the report."""
     # matplotlib takes half a second to load, which only the end of a run should pay.
     from pruneloop.report.run import write_report
 
-    facts = folder.read_facts()
-    assert facts is not None
-    card = model_card(facts, live.state.records)
-    texts = texts_of(split.validation)[:32]
-    masks = live.pruned.masks
-    export(classifier.model, classifier.tokenizer, masks, folder.checkpoint, texts, card)
     said = live.state.predictions
     assert said.dense is not None
-    rows = prediction_rows(split, data.test.rows, said.dense, said.pruned)
-    folder.write_predictions(rows)
+    folder.write_predictions(prediction_rows(split, data.test.rows, said.dense, said.pruned))
     write_report(folder)
 
 
@@ -319,6 +368,8 @@ def _say_where(folder: RunFolder, records: list[RoundRecord]) -> list[RoundRecor
         f"{kept.test_accuracy:.4f} (dense {records[0].test_accuracy:.4f})"
     )
     facts = folder.read_facts()
+    if facts:
+        log.info("\n".join(answer_table(records, facts)))
     if facts and (lost := most_lost(folder.read_predictions(), facts.data.labels)):
         log.info(
             printable(

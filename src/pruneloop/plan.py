@@ -13,6 +13,7 @@ from pruneloop.config import (
     PruneConfig,
     RewindConfig,
     StructuredPruneConfig,
+    ValidateEvery,
 )
 from pruneloop.errors import ConfigError
 from pruneloop.pruning import (
@@ -48,6 +49,12 @@ class Plan:
     zeros: Sequence[tuple[int, int]]
     rewind: RewindConfig
     budget: BudgetConfig
+    finetune: FinetuneConfig
+
+    @property
+    def every_epoch(self) -> bool:
+        """Whether validation is measured after every epoch."""
+        return self.finetune.validate_every == ValidateEvery.epoch
 
     def drops(self, number: int, factor: float, masks: Masks) -> list[int]:
         """Return what a round takes out of each group; `factor` is what failed tries left.
@@ -72,7 +79,7 @@ class Plan:
         """Whether rewinding goes back to the weights after this step of a round."""
         if number > 0 or not self.rewind.weights:
             return False
-        return step == round(self.rewind.epoch * steps / self.recipe(0).epochs)
+        return step == round(self.rewind.epoch * steps / max(self.recipe(0).epochs, 1))
 
     @property
     def watches_movement(self) -> bool:
@@ -120,6 +127,7 @@ def make_plan(config: Config, masks: Masks, label_weights: Sequence[float] = ())
         zeros=zeros,
         rewind=config.rewind,
         budget=config.budget,
+        finetune=config.finetune,
     )
 
 

@@ -12,6 +12,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
@@ -134,6 +135,22 @@ class Encoded:
         ids = self.columns["input_ids"]
         order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
         yield from (order[start : start + _BATCH] for start in range(0, len(order), _BATCH))
+
+
+def labels_of(checkpoint: Path) -> list[str]:
+    """Return the labels of a checkpoint, in the order of its outputs, without loading it.
+
+    Raises:
+        InputError: its config cannot be read.
+    """
+    try:
+        config = AutoConfig.from_pretrained(
+            checkpoint, local_files_only=True, trust_remote_code=False
+        )
+    # Whatever a damaged or foreign file makes the library say.
+    except Exception as error:
+        raise InputError(f"{checkpoint}: cannot be loaded ({reason(error)})") from error
+    return _labels(config)
 
 
 def load_classifier(path: Path) -> TextClassifier:

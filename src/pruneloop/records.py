@@ -9,7 +9,7 @@ import io
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -28,7 +28,9 @@ def parts_of(text: Text) -> tuple[str, ...]:
 class RoundRecord:
     """One round; rates and shares are fractions, `seconds` is wall time.
 
-    `kept` is false for a round that lost more than the budget and was undone.
+    `kept` is false for a round that lost more than the budget and was undone; `train_loss`
+    is None where nothing trained. `epochs` holds what validation was after every epoch, if
+    that was asked for.
     """
 
     round: int
@@ -43,10 +45,11 @@ class RoundRecord:
     loss: float
     test_accuracy: float
     test_macro_f1: float
-    train_loss: float
+    train_loss: float | None
     steps: int
     seconds: float
     kept: bool
+    epochs: list[dict[str, float]] = field(default_factory=list)
 
 
 def last_kept(rounds: Sequence[RoundRecord]) -> RoundRecord:
@@ -145,22 +148,28 @@ class RunFolder:
         self.path = path
         self.rounds_jsonl = path / "rounds.jsonl"
         self.rounds_csv = path / "rounds.csv"
+        self.epochs_csv = path / "epochs.csv"
         self.layers_csv = path / "layers.csv"
         self.predictions_csv = path / "predictions.csv"
         self.rejected_csv = path / "rejected.csv"
         self.status = path / "STATUS.json"
         self.facts = path / "run.json"
         self.checkpoint = path / "checkpoint"
+        self.rounds = path / "rounds"
         self.control = path / "control"
         self.report = path / "report.html"
         self.curve = path / "accuracy_vs_sparsity.png"
         self.heat_map = path / "sparsity_by_layer.png"
 
     def write_rounds(self, rounds: Sequence[RoundRecord]) -> None:
-        """Write rounds.jsonl and rounds.csv."""
+        """Write rounds.jsonl and rounds.csv, and epochs.csv where every epoch was measured."""
         lines = "".join(json.dumps(asdict(record)) + "\n" for record in rounds)
         write_atomically(self.rounds_jsonl, lines.encode())
-        write_atomically(self.rounds_csv, _csv(RoundRecord, rounds))
+        content = _csv(RoundRecord, rounds, without=("epochs",))
+        write_atomically(self.rounds_csv, content)
+        epochs = [{"round": record.round, **epoch} for record in rounds for epoch in record.epochs]
+        if epochs:
+            write_atomically(self.epochs_csv, _table(list(epochs[0]), epochs))
 
     def write_layers(self, layers: Sequence[LayerRecord]) -> None:
         """Write layers.csv."""
@@ -268,7 +277,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_csv(path: Path, kind: type[_Record]) -> list[_Record]:
     if not path.exists():
         return []
-    types: dict[str, Any] = {field.name: field.type for field in fields(kind)}
+    types: dict[str, Any] = {each.name: each.type for each in fields(kind)}
     csv.field_size_limit(1 << 30)  # a text may be long
     with open(path, encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
@@ -281,9 +290,17 @@ def _csv(
     quoting: Literal[0, 1] = csv.QUOTE_MINIMAL,
     without: Sequence[str] = (),
 ) -> bytes:
+    names = [each.name for each in fields(kind) if each.name not in without]
+    return _table(names, (asdict(row) for row in rows), quoting)
+
+
+def _table(
+    names: Sequence[str],
+    rows: Iterable[dict[str, Any]],
+    quoting: Literal[0, 1] = csv.QUOTE_MINIMAL,
+) -> bytes:
     buffer = io.StringIO()
-    names = [field.name for field in fields(kind) if field.name not in without]
     writer = csv.DictWriter(buffer, names, "", "ignore", lineterminator="\n", quoting=quoting)
     writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
+    writer.writerows(rows)
     return buffer.getvalue().encode()

@@ -29,9 +29,25 @@ class Draft:
 
     amount: float = 0.0
     shock_accuracy: float | None = None
-    train_loss: float = 0.0
+    train_loss: float | None = None
     steps: int = 0
     seconds: float = 0.0
+    epochs: list[dict[str, float]] = field(default_factory=list)
+
+    def add_epoch(self, scores: Scores) -> None:
+        """Put down what validation is after one more epoch of the round."""
+        self.epochs.append(
+            {
+                "epoch": len(self.epochs) + 1,
+                "accuracy": scores.accuracy,
+                "macro_f1": scores.macro_f1,
+                "loss": scores.loss,
+            }
+        )
+
+    def best_epoch(self, metric: str) -> int:
+        """Return the number of the epoch with the best score so far, the first of equal ones."""
+        return 1 + max(range(len(self.epochs)), key=lambda index: self.epochs[index][metric])
 
 
 @dataclass

@@ -192,14 +192,19 @@ class FineTuning:
         Raises:
             InvariantError: a loss, a gradient norm or a weight is NaN or infinite.
         """
-        self._model.train()
         while self.step < self.steps:
             epoch, done = divmod(self.step, self._steps_an_epoch)
             if done == 0:
                 seed_epoch(self._seed, self._round, epoch, self._accelerator.process_index)
+            self._model.train()  # somebody may have measured it in between
             stream = self._batches.epoch(self._round, epoch, done * self._recipe.accumulation)
             while group := list(islice(stream, self._recipe.accumulation)):
                 yield self._one_step(group)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are over."""
+        return self.step // self._steps_an_epoch
 
     @property
     def mean_loss(self) -> float:

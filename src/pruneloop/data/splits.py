@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy
@@ -12,7 +12,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from pruneloop.data.labels import in_order, spelled_twice
 from pruneloop.data.rows import Corpus, Rows
-from pruneloop.errors import InputError, shortened
+from pruneloop.errors import InputError, listed, shortened
 from pruneloop.records import RejectedRow, Text
 
 
@@ -33,6 +33,30 @@ class Splits:
     counts: dict[str, int]
     values: list[str] = field(default_factory=list)
     rejected: list[RejectedRow] = field(default_factory=list)
+
+    def in_order_of(self, known: Sequence[str], whose: str) -> "Splits":
+        """Return the same rows with their labels numbered as a model numbers its own, by name.
+
+        Raises:
+            InputError: the model lacks one of them; `whose` names it.
+        """
+        if strangers := [label for label in self.labels if label not in known]:
+            raise InputError(
+                f"{whose}: its labels ({listed(known)}) are not the data's "
+                f"({listed(self.labels)}): it has no {listed(strangers)}; name the data's labels "
+                "as the model's, in the order of their values, such as "
+                f"data.label_names=[{','.join(known[:2])}]"
+            )
+        places = [known.index(label) for label in self.labels]
+        values = dict(zip(places, self.values, strict=True))
+        return replace(
+            self,
+            train=_renumbered(self.train, places, known),
+            validation=_renumbered(self.validation, places, known),
+            test=_renumbered(self.test, places, known),
+            labels=list(known),
+            values=[values.get(place, label) for place, label in enumerate(known)],
+        )
 
     def missing(self) -> dict[str, str]:
         """Return the labels that a split has no row of, by its name; none where it has all."""
@@ -166,11 +190,11 @@ def _check_labels(
     _named(labels, label_names)
     counts = Counter(corpus.train.labels)
     if rare := [label for label in labels if counts[label] < least]:
-        listed = ", ".join(f"{label} has {counts[label]}" for label in rare)
+        said = ", ".join(f"{label} has {counts[label]}" for label in rare)
         first = places.get(rare[0])
         raise InputError(
             f"data.min_rows_per_label={least}: the training rows of some labels are fewer: "
-            f"{shortened(listed, 400)}{f' (the first: {first})' if first else ''}; mend the rows, "
+            f"{shortened(said, 400)}{f' (the first: {first})' if first else ''}; mend the rows, "
             "or set a smaller number"
         )
 
@@ -217,6 +241,13 @@ def _shares(sizes: dict[int, int], most: int, least: int) -> dict[int, int]:
             break
         taken[min(above, key=lacks)] -= 1
     return taken
+
+
+def _renumbered(rows: Dataset, places: Sequence[int], names: Sequence[str]) -> Dataset:
+    table = {name: rows[name][:] for name in rows.column_names}
+    table["label"] = [places[label] for label in table["label"]]
+    kinds = {name: Value("string") for name in table}
+    return Dataset.from_dict(table, Features(kinds | {"label": ClassLabel(names=list(names))}))
 
 
 def _dataset(rows: Rows, labels: list[str]) -> Dataset:

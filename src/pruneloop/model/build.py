@@ -65,14 +65,43 @@ def check_name(name: str) -> None:
         raise InputError(f"model.name={name}: no such folder")
 
 
+def labels_of(config: ModelConfig) -> list[str]:
+    """Return the labels of a trained classifier, in the order of its outputs.
+
+    Raises:
+        InputError: the name is no model, or it chooses no single label.
+        EnvironmentFault: the hub cannot be reached.
+    """
+    assert isinstance(config, PretrainedModel)
+    check_name(config.name)
+    with _explained(config.name):
+        shape = read_config(_source(config.name), config.revision)
+    if shape.problem_type not in (None, "single_label_classification"):
+        raise InputError(
+            f"model.name={config.name}: its classifier was trained for {shape.problem_type}; "
+            "finetune.dense_epochs=0 keeps it as it is, so train it anew: finetune.dense_epochs=3"
+        )
+    return [str(label) for _, label in sorted((shape.id2label or {}).items())]
+
+
+def _source(name: str) -> str:
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else name
+
+
 def build(
-    config: ModelConfig, labels: Sequence[str], texts: Sequence[Text], seed: int
+    config: ModelConfig,
+    labels: Sequence[str],
+    texts: Sequence[Text],
+    seed: int,
+    keep_head: bool = False,
 ) -> Classifier:
     """Build or load a classifier for the given labels, in float32.
 
     Args:
         texts: the training texts, or pairs, which a tiny model's vocabulary is trained on.
         seed: decides the random weights: all of a tiny model, the head of another one.
+        keep_head: whether the classifier is to be that of the files, and never a new one.
 
     Raises:
         InputError: the name is no model, or its files do not fit.
@@ -83,7 +112,7 @@ def build(
     if isinstance(config, TinyModel):
         return _build_tiny(config, names, texts)
     assert isinstance(config, PretrainedModel)
-    return _load_pretrained(config, names)
+    return _load_pretrained(config, names, keep_head)
 
 
 def _build_tiny(config: TinyModel, names: dict[int, str], texts: Sequence[Text]) -> Classifier:
@@ -110,10 +139,9 @@ def _build_tiny(config: TinyModel, names: dict[int, str], texts: Sequence[Text])
     return Classifier(model, tokenizer, config.max_length)
 
 
-def _load_pretrained(config: PretrainedModel, names: dict[int, str]) -> Classifier:
+def _load_pretrained(config: PretrainedModel, names: dict[int, str], keep_head: bool) -> Classifier:
     check_name(config.name)
-    folder = Path(config.name).expanduser()
-    source = str(folder.resolve()) if folder.is_dir() else config.name
+    source = _source(config.name)
     with _explained(config.name):
         shape = read_config(source, config.revision)
         if config.tokenizer == Tokenizer.kobert:
@@ -124,7 +152,7 @@ def _load_pretrained(config: PretrainedModel, names: dict[int, str]) -> Classifi
             raise InputError(f"model.name={config.name}: its tokenizer has no padding token")
         configured = shape.pad_token_id
         fit_config(shape, names, tokenizer.pad_token_id)
-        model, masks = load_weights(source, config.revision, shape)
+        model, masks = load_weights(source, config.revision, shape, keep_head)
     if masks is not None:
         setattr(model.config, PRUNED_MARK, {"prunable": masks.prunable, "zeros": masks.zeros})
     check_padding(config.name, model, configured, tokenizer.pad_token_id)

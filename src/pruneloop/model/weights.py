@@ -37,12 +37,15 @@ class _Found:
 
 
 def load_weights(
-    name: str, revision: str | None, config: PretrainedConfig
+    name: str, revision: str | None, config: PretrainedConfig, keep_head: bool = False
 ) -> tuple[PreTrainedModel, Masks | None]:
     """Load a classifier in float32, and the masks of `torch.nn.utils.prune` where it has some.
 
     Only the classifier may start from random weights, and a pooler that the file lacks;
     both are said.
+
+    Args:
+        keep_head: nothing may start from random weights.
 
     Raises:
         InputError: the file lacks parameters, has others, or of another shape.
@@ -58,6 +61,12 @@ def load_weights(
     if any(key.endswith("_orig") for key in found.unexpected):
         found, masks = _read_masked(name, revision, config, renamed, found.missing)
     _check(name, found)
+    if keep_head and (new := found.missing | found.mismatched.keys()):
+        raise InputError(
+            f"model.name={name}: is no trained classifier, which finetune.dense_epochs=0 keeps as "
+            f"it is: {_listed(new)} would start from random weights; train it first: "
+            "finetune.dense_epochs=3"
+        )
     _say_what_is_new(found)
     # A model remembers the names that it was read under, and would be saved under them again.
     model = _fresh(found.model) if renamed or masks is not None else found.model

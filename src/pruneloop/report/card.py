@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from pruneloop.records import RoundRecord, RunFacts, last_kept
+from pruneloop.report.answer import answers
 from pruneloop.report.page import render
 
 
@@ -38,5 +39,13 @@ def model_card(facts: RunFacts, rounds: Sequence[RoundRecord]) -> str:
             for metric, value in scores.items()
         ],
     )
-    text = render("card.md", facts=facts, rounds=rounds, last=kept, base=base, settings=settings)
+    text = render(
+        "card.md",
+        facts=facts,
+        rounds=rounds,
+        last=kept,
+        base=base,
+        settings=settings,
+        answers=answers(rounds, facts),
+    )
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))

@@ -5,6 +5,7 @@ from jinja2 import UndefinedError
 from pruneloop.durable import write_atomically
 from pruneloop.errors import InputError
 from pruneloop.records import RunFolder, last_kept
+from pruneloop.report.answer import answers
 from pruneloop.report.figures import accuracy_curve, heat_map, save_png, to_svg
 from pruneloop.report.layers import by_kind, by_layer_and_kind
 from pruneloop.report.page import render
@@ -48,6 +49,7 @@ def _write_report(folder: RunFolder) -> None:
         facts=facts,
         rounds=rounds,
         control=control,
+        answers=answers(rounds, facts),
         dense=rounds[0],
         last=kept,
         status=folder.read_status(),
