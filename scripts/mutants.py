@@ -84,6 +84,34 @@ MUTANTS = (
         "        lost = float(dense.test_accuracy - record.test_accuracy)\n",
         ("tests/test_plan.py", "-k", "budget or undone"),
     ),
+    Mutant(
+        "a teacher in train mode",
+        "src/pruneloop/evaluation.py",
+        "    model.eval()\n    gathered",
+        "    model.train()\n    gathered",
+        ("tests/test_given.py", "-k", "round_0_without_dropout"),
+    ),
+    Mutant(
+        "an aliased snapshot",
+        "src/pruneloop/checkpointer.py",
+        "        self._write(EARLY, live.pruned.state())\n",
+        "        self._early = live.pruned.state()\n",
+        ("tests/test_plan.py", "-k", "early_ones"),
+    ),
+    Mutant(
+        "evidence of rank 0 only",
+        "src/pruneloop/evidence.py",
+        'accelerator.reduce(total, "sum").sqrt()',
+        "total.sqrt()",
+        ("tests/test_processes.py", "-m", "", "-k", "evidence"),
+    ),
+    Mutant(
+        "a best epoch that is the last one",
+        "src/pruneloop/loop.py",
+        "            self.checkpointer.go_back(live, best)\n",
+        "",
+        ("tests/test_given.py", "-k", "best"),
+    ),
 )
 
 

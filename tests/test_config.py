@@ -1,8 +1,10 @@
 """The configuration: conf/ composes, types and ranges hold, presets say what they should."""
 
+import re
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf.errors import MissingMandatoryValue
 from support import ROOT, SWEEP_HOOK, composed, composed_raw
 
@@ -18,6 +20,8 @@ from pruneloop.config import (
     point_name,
 )
 from pruneloop.errors import ConfigError
+from pruneloop.plan import make_plan
+from pruneloop.pruning import Masks
 
 
 def test_defaults_are_the_sample_and_the_tiny_model() -> None:
@@ -185,6 +189,7 @@ SEARCHED = {"prune.target_sparsity": "interval(0.5, 0.98)"}
         ("sweep_amount", {"prune.amount": "0.1,0.2,0.4", "seed": "0,1,2"}),
         ("sweep_scope", {"prune.scope": "qkv,ffn,encoder", "seed": "0,1,2"}),
         ("sweep_method", {"prune": "global_l1,layer_l1,random", "seed": "0,1,2"}),
+        ("sweep_recipes", {"recipe": "global_l1,random,gmp,lottery,movement", "seed": "0,1,2"}),
         # These need Optuna's plugin to compose.
         pytest.param("search", SEARCHED, marks=pytest.mark.more),
         pytest.param("search_front", SEARCHED, marks=pytest.mark.more),
@@ -194,6 +199,32 @@ def test_sweep_presets_sweep_what_they_say(name: str, swept: dict[str, str]) -> 
     whole = composed_raw(f"experiment={name}", with_hydra=True)
     assert whole.hydra.mode.name == "MULTIRUN"
     assert dict(whole.hydra.sweeper.params) == swept
+
+
+RECIPES = {
+    "gmp": {"criterion": "magnitude", "alpha": 1.0, "weights": False, "end": 0.9},
+    "lottery": {"criterion": "magnitude", "alpha": 0.0, "weights": True, "end": 1 - 0.8**10},
+    "movement": {"criterion": "movement", "alpha": 0.9, "weights": False, "end": 1 - 0.85**15},
+    "2_4": {"criterion": "magnitude", "alpha": 0.9, "weights": False, "end": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_what_they_say(name: str) -> None:
+    config, expected = composed(f"experiment=recipe_{name}"), RECIPES[name]
+    assert config.prune.criterion.name == expected["criterion"]
+    assert (config.distill.alpha, config.rewind.weights) == (expected["alpha"], expected["weights"])
+    plan = make_plan(config, Masks.dense({"a": torch.ones(64, 64)}))
+    assert plan.zeros[-1][1] / 64**2 == pytest.approx(expected["end"], abs=0.002)
+    page = (ROOT / f"conf/recipe/{name.replace('_', 'of')}.yaml").read_text(encoding="utf-8")
+    assert re.search(r"20\d\d, \"", page), "no source"
+
+
+@pytest.mark.parametrize("recipe", ["global_l1", "random", "gmp", "lottery", "movement"])
+def test_swept_recipes_end_at_one_sparsity(recipe: str) -> None:
+    config = composed("experiment=sweep_recipes", f"recipe={recipe}")
+    plan = make_plan(config, Masks.dense({"a": torch.ones(64, 64)}))
+    assert len(plan.planned) == 9 and plan.zeros[-1][1] == round(0.9 * 64**2)
 
 
 def test_the_blog_posts_setting_prunes_query_key_and_value_only() -> None:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support import SHORT, SMALL, SMALL_DATA, SMALL_MODEL, composed, experiment, read_rounds
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from pruneloop import training
+from pruneloop.data.loading import load_splits
 from pruneloop.engine import Engine
 from pruneloop.errors import ConfigError, InputError
 
@@ -94,6 +96,44 @@ def test_what_cannot_be_is_said_before_anything_is_loaded(
         composed(*changed)
 
 
+# -- round 0 as the teacher ---------------------------------------------------------------------
+
+
+def test_the_teacher_is_round_0_without_dropout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its logits by row number, looked up by every batch, whichever order the rows come in."""
+    seen, looked_up = [], []
+    teach, group_losses = Engine.teach, training.group_losses
+    monkeypatch.setattr(Engine, "teach", lambda *a: seen.append(teach(*a)) or seen[-1])
+
+    def watched(model, group, accelerator, objective):
+        looked_up.extend(group)
+        return group_losses(model, group, accelerator, objective)
+
+    monkeypatch.setattr(training, "group_losses", watched)
+    options = (*SMALL, "distill=logits", "model.dropout=0.5", "rounds=1")
+    experiment(composed(*options), tmp_path, [])
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "checkpoint").eval()
+    dense = load_file(tmp_path / "state/archive/dense/model.safetensors")
+    model.load_state_dict(dense, strict=False)  # buffers are in it too
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "checkpoint")
+    train = load_splits(composed(*options).data).train
+    inputs = tokenizer(train["text"][:], padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        logits = model(inputs["input_ids"], inputs["attention_mask"]).logits
+    assert torch.allclose(seen[0], logits, atol=1e-5)
+    ids = {tuple(row): n for n, row in enumerate(inputs["input_ids"].tolist())}
+    taught = [batch for batch in looked_up if "teacher" in batch]
+    assert len(taught) < len(looked_up), "round 0 distils"
+    for batch in taught:
+        padded = torch.nn.functional.pad(
+            batch["input_ids"], (0, inputs["input_ids"].shape[1] - batch["input_ids"].shape[1])
+        )
+        numbers = [ids[tuple(row)] for row in padded.tolist()]
+        assert torch.allclose(batch["teacher"], logits[numbers], atol=1e-5)
+
+
 # -- a teacher of one's own -----------------------------------------------------------------------
 
 
@@ -120,8 +160,6 @@ def test_a_given_teacher_is_followed_by_the_names_of_its_labels(
     # The data's labels are down, up: 나쁘다 is the first of them.
     ids = json.loads((tmp_path / "run/checkpoint/config.json").read_text())["id2label"]
     assert ids == {"0": "down", "1": "up"}
-    from pruneloop.data.loading import load_splits
-
     train = load_splits(composed(*files, *teacher).data).train
     right = [
         int(row.argmax()) == label for row, label in zip(logits, train["label"][:], strict=True)

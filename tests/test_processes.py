@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from support import ROOT, SMALL, TORCHRUN, Command, read_facts, read_rounds
 
 
@@ -25,6 +27,88 @@ def test_two_processes_make_one_run(command: Command, tmp_path: Path, method: st
     # An accuracy over exactly 61 rows is a multiple of 1/61.
     assert abs(61 * rounds[0]["test_accuracy"] - round(61 * rounds[0]["test_accuracy"])) < 1e-9
     assert result.stdout.count("round  sparsity  model sparsity") == 1
+
+
+GATHER_EVIDENCE = """
+import sys
+from itertools import islice
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from safetensors.torch import save_file
+sys.path.insert(0, {tests!r})
+from support import small_bert
+from pruneloop.data.batches import TrainingBatches
+from pruneloop.evidence import input_norms, saliency
+from pruneloop.pruning import Groups, Masks, Method, Single, criteria, prunable_weights
+from pruneloop.training import CrossEntropy, FineTuning, Recipe
+from pruneloop.evidence import moved
+
+def collate(rows):
+    return {{
+        "input_ids": torch.tensor([row["input_ids"] for row in rows]),
+        "attention_mask": torch.ones(len(rows), 12, dtype=torch.int64),
+        "labels": torch.tensor([row["label"] for row in rows]),
+    }}
+
+accelerator = Accelerator(cpu=True)
+rank, world = accelerator.process_index, accelerator.num_processes
+torch.manual_seed(0)
+small = small_bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+ids = torch.randint(5, small.config.vocab_size, (64, 12)).tolist()
+rows = Dataset.from_dict(
+    {{"input_ids": ids, "label": [row[0] % 2 for row in ids], "length": [12] * 64}}
+)
+weights = prunable_weights(small)
+model = accelerator.prepare(small)
+batches = TrainingBatches(rows, collate, 4, 0, rank, world)
+groups = []
+stream = batches.epoch(1, 0)
+while group := list(islice(stream, 2 // world)):
+    groups.append(group)
+found = {{"saliency": saliency(model, weights, groups, accelerator, int, CrossEntropy())}}
+found["inputs"] = input_norms(model, weights, groups, accelerator, int)
+sums = {{name: torch.zeros_like(weight) for name, weight in weights.items()}}
+recipe = Recipe(1, 1e-4, 2 // world, 0.0, 0.0, 1e9)
+before = {{name: weight.detach().clone() for name, weight in weights.items()}}
+list(FineTuning(model, batches, accelerator, lambda: moved(weights, sums), recipe, 0, 1))
+found["moved"] = sums
+for name, weight in weights.items():
+    weight.data.copy_(before[name])
+taylor, wanda, movement = criteria.Taylor(), criteria.Wanda(), criteria.Movement()
+for kind, criterion in zip(found, (taylor, wanda, movement)):
+    method = Method(criterion, Groups(Single(), False, 1.0))
+    masks = Masks.dense(weights)
+    half = [units // 2 for units in method.units(masks)]
+    pruned = method.prune(weights, masks, half, found[kind])
+    tensors = {{f"score {{n}}": t.contiguous() for n, t in found[kind].items()}}
+    tensors |= {{f"mask {{n}}": mask for n, mask in pruned.items()}}
+    save_file(tensors, f"{{kind}}-{{world}}-{{rank}}.safetensors")
+"""
+
+
+@pytest.mark.more
+def test_evidence_is_the_same_on_one_process_and_on_two(tmp_path: Path) -> None:
+    """Scores to 1e-5, hardly a mask; and on both ranks bit for bit."""
+    path = tmp_path / "gather.py"
+    path.write_text(GATHER_EVIDENCE.format(tests=str(ROOT / "tests")))
+    for launcher in ((), TORCHRUN):
+        line = [sys.executable, *launcher, str(path)]
+        subprocess.run(line, cwd=tmp_path, check=True, capture_output=True)
+    for kind in ("saliency", "inputs", "moved"):
+        alone, first, second = (
+            load_file(tmp_path / f"{kind}-{part}.safetensors") for part in ("1-0", "2-0", "2-1")
+        )
+        assert all(torch.equal(first[name], second[name]) for name in first), kind
+        differ = total = 0
+        for name, tensor in alone.items():
+            if name.startswith("score"):
+                near = 1e-5 * float(tensor.abs().max())
+                assert torch.allclose(tensor, first[name], rtol=1e-5, atol=near), (kind, name)
+            else:
+                differ += int((tensor != first[name]).sum())
+                total += tensor.numel()
+        assert differ <= total / 10_000, (kind, differ, total)
 
 
 @pytest.mark.more
