@@ -7,7 +7,7 @@ import pytest
 import yaml
 from support import ROOT, script
 
-from pruneloop.config import known_keys
+from pruneloop.config import GROUPS, known_keys
 
 
 @pytest.mark.parametrize("mutant", script("mutants").MUTANTS, ids=lambda mutant: mutant.name)
@@ -39,7 +39,6 @@ def test_the_page_of_keys_is_what_its_script_writes() -> None:
     assert all(len(row) >= 4 and row[3].strip(" |") for row in rows), "a key without a meaning"
     named = [row[0].strip("| `") for row in rows]
     assert len(named) == len(set(named))
-    groups = {"data", "model", "finetune", "prune", "rewind", "distill", "budget", "checkpoint"}
-    assert set(named) == known_keys() - groups
+    assert set(named) == known_keys() - {*GROUPS, "budget", "checkpoint"}
     (amount,) = [row for row in rows if row[0] == "| `prune.amount`"]
     assert amount[1].startswith("between 0 and 1, the fraction of the kept weights")

@@ -20,21 +20,23 @@ from omegaconf import MISSING, OmegaConf
 
 from pruneloop.ranges import Checked, number, refused
 
-Device = Enum("Device", ["auto", "cpu", "cuda"])
-Precision = Enum("Precision", ["fp32", "bf16", "fp16"])
-Tokenizer = Enum("Tokenizer", ["auto", "kobert"])
-Format = Enum("Format", ["auto", "csv", "tsv", "json", "parquet", "xlsx"])
-Layout = Enum("Layout", ["table", "folders"])
-BadRows = Enum("BadRows", ["error", "skip"])
-Quoting = Enum("Quoting", ["minimal", "none"])
-Normalization = Enum("Normalization", ["NFC", "none"])
-Criterion = Enum("Criterion", ["magnitude", "random", "taylor", "wanda", "movement"])
-Group = Enum("Group", ["global", "layer"])
-Tracker = Enum("Tracker", ["none", "tensorboard", "mlflow", "trackio", "wandb"])
-Schedule = Enum("Schedule", ["geometric", "cubic", "linear", "oneshot"])
-ValidateEvery = Enum("ValidateEvery", ["round", "epoch"])
-ClassWeights = Enum("ClassWeights", ["none", "balanced"])
-Metric = Enum("Metric", ["accuracy", "macro_f1"])
+# With values that are texts: OmegaConf takes a member by the number of its value too, and
+# prune.criterion=3 would be a criterion.
+Device = Enum("Device", ["auto", "cpu", "cuda"], type=str)
+Precision = Enum("Precision", ["fp32", "bf16", "fp16"], type=str)
+Tokenizer = Enum("Tokenizer", ["auto", "kobert"], type=str)
+Format = Enum("Format", ["auto", "csv", "tsv", "json", "parquet", "xlsx"], type=str)
+Layout = Enum("Layout", ["table", "folders"], type=str)
+BadRows = Enum("BadRows", ["error", "skip"], type=str)
+Quoting = Enum("Quoting", ["minimal", "none"], type=str)
+Normalization = Enum("Normalization", ["NFC", "none"], type=str)
+Criterion = Enum("Criterion", ["magnitude", "random", "taylor", "wanda", "movement"], type=str)
+Group = Enum("Group", ["global", "layer"], type=str)
+Tracker = Enum("Tracker", ["none", "tensorboard", "mlflow", "trackio", "wandb"], type=str)
+Schedule = Enum("Schedule", ["geometric", "cubic", "linear", "oneshot"], type=str)
+ValidateEvery = Enum("ValidateEvery", ["round", "epoch"], type=str)
+ClassWeights = Enum("ClassWeights", ["none", "balanced"], type=str)
+Metric = Enum("Metric", ["accuracy", "macro_f1"], type=str)
 
 
 def _word(key: str, value: Any, hint: str = "") -> str:
@@ -46,6 +48,8 @@ def _word(key: str, value: Any, hint: str = "") -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         hint = hint or "put quotes around yes, no, true and false"
         raise refused(key, str(value).lower(), "must be a text", hint)
+    if not str(value).strip():
+        raise refused(key, repr(value), "must not be empty")
     return unicodedata.normalize("NFC", str(value))
 
 
@@ -76,18 +80,18 @@ class DataConfig(Checked):
     validation: float = number(
         0, 1, "()", "a share of the training rows", "try data.validation=0.1"
     )
-    split_seed: int = number(0)
+    split_seed: int = number(0, 2**31 - 1)
     drop_overlap: bool = MISSING
-    max_train_rows: int | None = number(2)
-    max_test_rows: int | None = number(1)
+    max_train_rows: int | None = number(2, 10**9)
+    max_test_rows: int | None = number(1, 10**9)
 
 
 @dataclass(kw_only=True, slots=True)
 class SampleData(DataConfig):
     """The built-in synthetic sample."""
 
-    train_rows: int = number(10)
-    test_rows: int = number(10)
+    train_rows: int = number(10, 10**6)
+    test_rows: int = number(10, 10**6)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -97,7 +101,7 @@ class CorpusData(DataConfig):
     text: Any = MISSING
     label: Any = field(default=MISSING, metadata={"kind": "text"})
     label_names: list[Any] = MISSING
-    min_rows_per_label: int = number(1)
+    min_rows_per_label: int = number(1, 10**9)
     normalize: Normalization = MISSING
     test_share: float = number(0, 1, "()", "a share of the rows")
     bad_rows: BadRows = MISSING
@@ -138,10 +142,10 @@ class FilesData(CorpusData):
     layout: Layout = MISSING
     columns: list[Any] = MISSING
     records: str | None = MISSING
-    delimiter: str | None = MISSING
+    delimiter: str | None = field(default=MISSING, metadata={"blank": True})
     quoting: Quoting = MISSING
     encoding: str = MISSING
-    max_bytes: int = number(1)
+    max_bytes: int = number(1, 10**15)
 
     def __post_init__(self) -> None:
         CorpusData.__post_init__(self)
@@ -189,18 +193,18 @@ class ModelConfig(Checked):
     """What every model has: the length that its inputs are cut to, in tokens."""
 
     prefix: ClassVar[str] = "model."
-    max_length: int = number(4)
+    max_length: int = number(4, 10**6)
 
 
 @dataclass(kw_only=True, slots=True)
 class TinyModel(ModelConfig):
     """A small BERT with random weights and a vocabulary of its own."""
 
-    layers: int = number(1)
-    hidden: int = number(1)
-    heads: int = number(1)
-    intermediate: int = number(1)
-    vocab_size: int = number(100)
+    layers: int = number(1, 1000)
+    hidden: int = number(1, 10**5)
+    heads: int = number(1, 10**5)
+    intermediate: int = number(1, 10**6)
+    vocab_size: int = number(100, 10**7)
     dropout: float = number(0, 1, "[)")
 
     def __post_init__(self) -> None:
@@ -223,12 +227,12 @@ class FinetuneConfig(Checked):
     """One round's fine-tuning; `dense_*` are round 0's own values."""
 
     prefix: ClassVar[str] = "finetune."
-    epochs: int = number(1)
-    dense_epochs: int = number(0, meaning="0 measures the given model, and trains it in rounds")
+    epochs: int = number(1, 10**5)
+    dense_epochs: int = number(0, 10**5, meaning="0 measures the given model")
     learning_rate: float = number(0, math.inf, "()")
     dense_learning_rate: float = number(0, math.inf, "()")
-    batch_size: int = number(1)
-    accumulation: int = number(1)
+    batch_size: int = number(1, 10**6)
+    accumulation: int = number(1, 10**6)
     warmup: float = number(0, 1, "[)", "a share of the steps")
     weight_decay: float = number(0, math.inf, "[)")
     max_grad_norm: float = number(0, math.inf, "()")
@@ -251,7 +255,7 @@ class PruneConfig(Checked):
     prefix: ClassVar[str] = "prune."
     criterion: Criterion = MISSING
     group: Group = MISSING
-    evidence_batches: int = number(1)
+    evidence_batches: int = number(1, 10**9)
     amount: float | None = number(
         0, 1, "()", "the fraction of the kept weights that a round removes", "try prune.amount=0.2"
     )
@@ -287,6 +291,14 @@ class PruneConfig(Checked):
             )
         if self.target_sparsity is None and self.amount is None:
             raise refused("prune.amount", "null", "needs a value, or prune.target_sparsity one")
+        if self.amount is not None and self.schedule != Schedule.geometric:
+            raise refused(
+                "prune.schedule",
+                self.schedule.name,
+                f"is how prune.target_sparsity is reached, and prune.amount={self.amount} is the "
+                "same every round",
+                "try prune.target_sparsity=0.8",
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -359,7 +371,7 @@ class CheckpointConfig(Checked):
     """How often the resumable state is saved within a round."""
 
     prefix: ClassVar[str] = "checkpoint."
-    every_steps: int | None = number(1)
+    every_steps: int | None = number(1, 10**9)
     every_minutes: float = number(0, math.inf, "(]")
 
 
@@ -444,7 +456,7 @@ def unless(other: object, value: object) -> object:
 OmegaConf.register_new_resolver("point_name", point_name, replace=True)
 OmegaConf.register_new_resolver("unless", unless, replace=True)
 
-_GROUPS: dict[str, tuple[type[Checked], ...]] = {
+GROUPS: dict[str, tuple[type[Checked], ...]] = {
     "data": (SampleData, FilesData, HubData),
     "model": (TinyModel, PretrainedModel),
     "finetune": (FinetuneConfig,),
@@ -452,13 +464,14 @@ _GROUPS: dict[str, tuple[type[Checked], ...]] = {
     "rewind": (RewindConfig,),
     "distill": (DistillConfig,),
 }
+"""The groups of conf/ whose options have a type."""
 
 
 def register_schema() -> None:
     """Put the classes where conf/ refers to them: `/schema/GROUP/CLASS@_here_`."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    for group, classes in _GROUPS.items():
+    for group, classes in GROUPS.items():
         for node in classes:
             store.store(group=f"schema/{group}/{node.__name__}", name="schema", node=node)
 
@@ -466,7 +479,7 @@ def register_schema() -> None:
 def known_fields() -> Iterator[tuple[str, Any]]:
     """Yield every key that some choice of the groups has, dotted, with its field."""
     parts = [(Config, ""), (BudgetConfig, "budget."), (CheckpointConfig, "checkpoint.")]
-    parts += [(node, node.prefix) for classes in _GROUPS.values() for node in classes]
+    parts += [(node, node.prefix) for classes in GROUPS.values() for node in classes]
     for node, prefix in parts:
         yield from ((prefix + key.name, key) for key in fields(node))
 

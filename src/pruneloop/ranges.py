@@ -58,6 +58,9 @@ class Checked:
     def __post_init__(self) -> None:
         for key in fields(self):
             value, allowed = getattr(self, key.name), key.metadata.get("range")
+            if isinstance(value, str) and not value.strip() and not key.metadata.get("blank"):
+                hint = "null is none" if "None" in str(key.type) else ""
+                raise refused(self.prefix + key.name, repr(value), "must not be empty", hint)
             if allowed is not None and value is not None and value not in allowed:
                 text = f"must be {allowed}"
                 text += f" ({allowed.meaning})" if allowed.meaning else ""

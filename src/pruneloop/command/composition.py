@@ -1,6 +1,5 @@
 """What Hydra and OmegaConf say of a command that they cannot compose, in one line."""
 
-import difflib
 import re
 from dataclasses import fields
 from typing import cast
@@ -9,7 +8,8 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from pruneloop.config import Config, known_keys
+from pruneloop.command.choices import instead_of, meant, options
+from pruneloop.config import Config
 from pruneloop.errors import ConfigError
 
 _EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm"} | {
@@ -24,35 +24,31 @@ def explain_composition(error: BaseException) -> ConfigError:
         key = found.group(1) if found else "a key"
         return ConfigError(f"{key} is missing; give it as {key}=VALUE")
     if isinstance(error, OverrideParseException):
-        return ConfigError(
-            f"cannot read {error.override!r}; put quotes around a value with Hangul, spaces "
-            "or any of {}[]=,: as in 'data.path=\"/자료/리뷰\"'"
-        )
+        return ConfigError(f"cannot read {error.override!r}; put quotes around its value")
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'", text):
-        return unknown_key(found.group(1))
+        return ConfigError(found.group(1) + instead_of(found.group(1)))
     if found := re.search(r"Could not (?:find|load) '(\S+)/(\S+)'", text):
-        return _unknown_option(found.group(1), found.group(2), text)
+        return _unknown_option(found.group(1), found.group(2))
+    if found := re.search(r"Ambiguous value for argument '(.*?)'\n", text):
+        key, _, values = found.group(1).partition("=")
+        return ConfigError(
+            f"{key}={values}: several values are a sweep; add -m to run each of them, or write "
+            f"{key}=[{values}] to have them all in one run"
+        )
     text = " ".join(text.split()).removeprefix("Error merging override ")
     cause = str(error.__cause__ or "").split("\n")[0]
+    if found := re.search(r"Invalid value '(.*)', expected one of \[(.*)\]", cause):
+        cause += meant(found.group(1), found.group(2).split(", "))
     return ConfigError(f"{text}: {cause}" if cause else text)
 
 
-def _unknown_option(group: str, option: str, text: str) -> ConfigError:
+def _unknown_option(group: str, option: str) -> ConfigError:
     if option in _EXTRAS:
         return ConfigError(f'{group}: needs pip install "pruneloop[{_EXTRAS[option]}]"')
-    listed = text.partition("Available options in")[2].partition("Config search")[0]
-    return ConfigError(f"{group}={option}: no such option; one of {', '.join(listed.split()[1:])}")
-
-
-def unknown_key(key: str) -> ConfigError:
-    """Say that a key is not known, and what was perhaps meant."""
-    keys = known_keys()
-    if key in keys:
-        group = key.split(".")[0]
-        return ConfigError(f"{key}: not a key of this choice of {group}; see conf/{group}/")
-    near = difflib.get_close_matches(key, keys, n=1)
-    return ConfigError(f"{key}: unknown key" + (f"; did you mean {near[0]}?" if near else ""))
+    known = options(group)
+    near = meant(option, known)
+    return ConfigError(f"{group}={option}: no such option{near}; one of {', '.join(known)}")
 
 
 def to_config(composed: DictConfig) -> Config:
@@ -64,7 +60,8 @@ def to_config(composed: DictConfig) -> Config:
     try:
         return cast(Config, OmegaConf.to_object(composed))
     except AttributeError as error:
-        raise unknown_key(_added_key(composed)) from error
+        key = _added_key(composed)
+        raise ConfigError(key + instead_of(key)) from error
 
 
 def _added_key(composed: DictConfig) -> str:

@@ -9,9 +9,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from pruneloop.command.choices import conf_folder
 from pruneloop.command.composition import to_config
-from pruneloop.command.gate import refuse_code
-from pruneloop.command.run import conf_folder
+from pruneloop.command.gate import check_overrides, refuse_code
 from pruneloop.config import DataConfig, FilesData, HubData, SampleData, register_schema
 from pruneloop.errors import ConfigError, InputError
 
@@ -41,6 +41,7 @@ def data_config(
         if not word.startswith(("data=", "data.")) or "=" not in word:
             raise ConfigError(f"{word}: only data=... and data.KEY=VALUE may stand here")
     refuse_code(words)
+    check_overrides(words)
     register_schema()
     choice = []
     if own and not any(word.startswith("data=") for word in words):

@@ -14,11 +14,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
 
 from pruneloop import launcher
+from pruneloop.command.choices import conf_folder
 from pruneloop.command.composition import to_config
 from pruneloop.command.explain import Errors, explain
 from pruneloop.command.folder import JobFiles, remove_empty
-from pruneloop.command.gate import refuse_code
+from pruneloop.command.gate import checked
 from pruneloop.command.sweep import RunHook, requeue, summarise
+from pruneloop.command.verbs import show_help, show_version
 from pruneloop.config import register_schema
 from pruneloop.errors import ConfigError, FolderInUse, PeerLost, Preempted
 from pruneloop.records import RunFolder, last_kept
@@ -50,7 +52,12 @@ def run(arguments: Sequence[str], errors: Errors) -> None:
             return None
 
     register_schema()
-    refuse_code(arguments)
+    words = checked(arguments)
+    if {"--help", "-h"}.intersection(words):
+        return show_help()
+    if "--version" in words:
+        return show_version()
+    sys.argv[1:] = words
     if not first:
         _share_the_first_folder()
     try:
@@ -67,12 +74,6 @@ def _share_the_first_folder() -> None:
     atexit.register(shutil.rmtree, unused, ignore_errors=True)
     sys.argv += [f"hydra.run.dir={unused}", f"hydra.sweep.dir={unused}"]
     sys.argv += ["hydra/hydra_logging=none"]
-
-
-def conf_folder() -> str:
-    """Return conf/ inside the installed package, or beside src/ in a clone."""
-    here = Path(__file__).resolve().parents[1]
-    return str(next(f for f in (here / "conf", here.parents[1] / "conf") if f.is_dir()))
 
 
 def _execute(composed: DictConfig, files: JobFiles | None) -> float | list[float] | None:

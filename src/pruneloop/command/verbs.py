@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from pruneloop import __version__
 from pruneloop.errors import ConfigError
 from pruneloop.locating import find_checkpoint
 from pruneloop.records import RunFolder, Text
@@ -166,10 +167,25 @@ def _say(lines: Iterable[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def show_help(arguments: Sequence[str] = ()) -> None:
+    """Print every key with its meaning, or those of one group: `pruneloop help data`."""
+    from pruneloop.command.help import group_help, whole_help
+
+    if len(arguments) > 1:
+        raise ConfigError(f"help {' '.join(arguments)}: names more than one group")
+    _say([group_help(arguments[0]) if arguments else whole_help()])
+
+
+def show_version(_: Sequence[str] = ()) -> None:
+    """Print this package's version."""
+    _say([f"pruneloop {__version__}"])
+
+
 VERBS: dict[str, Callable[[Sequence[str]], None]] = {
     "predict": predict,
     "evaluate": evaluate,
     "report": report,
     "inspect": inspect,
+    "help": show_help,
 }
 """What may stand in the place of the first KEY=VALUE."""
