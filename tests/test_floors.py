@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "pruneloop"
 
 FLOORS = [
+    {"redaction"},
     {"errors"},
     {"durable", "launcher", "ranges", "scores", "signals"},
     {"config", "pruning", "records"},

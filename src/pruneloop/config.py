@@ -19,6 +19,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from pruneloop.ranges import Checked, number, refused
+from pruneloop.redaction import public, without_secrets
 
 # With values that are texts: OmegaConf takes a member by the number of its value too, and
 # prune.criterion=3 would be a criterion.
@@ -423,14 +424,14 @@ class Config(Checked):
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Return a configuration as dotted keys and plain values."""
+    """Return a configuration as dotted keys and plain values, as they may be on record."""
     found: dict[str, Any] = {}
     for each in fields(node):
         value, key = getattr(node, each.name), prefix + each.name
         if is_dataclass(value):
             found |= flat(value, key + ".")
         else:
-            found[key] = value.name if isinstance(value, Enum) else value
+            found[key] = value.name if isinstance(value, Enum) else public(value)
     return found
 
 
@@ -440,7 +441,7 @@ def point_name(overrides: str) -> str:
     Args:
         overrides: Hydra's `override_dirname`, such as `prune.amount=0.2,seed=1`.
     """
-    name = re.sub(r"[^\w=,.+-]", "-", overrides).lstrip(".") or "defaults"
+    name = re.sub(r"[^\w=,.+-]", "-", without_secrets(overrides)).lstrip(".") or "defaults"
     name = name.encode()[:120].decode(errors="ignore")
     if name == overrides:
         return name

@@ -3,6 +3,8 @@
 import unicodedata
 from collections.abc import Sequence
 
+from pruneloop.redaction import without_secrets
+
 _LONGEST = 960  # with what the error frame puts in front, a line has less than 1,000
 
 
@@ -47,7 +49,7 @@ class PruneloopError(Exception):
 
     def __str__(self) -> str:
         # Here, so that no message has to think of what a file's names and cells may hold.
-        return shortened(printable(Exception.__str__(self)), _LONGEST)
+        return shortened(printable(without_secrets(Exception.__str__(self))), _LONGEST)
 
 
 class ConfigError(PruneloopError, ValueError):

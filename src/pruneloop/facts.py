@@ -18,6 +18,7 @@ from pruneloop.data.loading import Data
 from pruneloop.data.splits import Splits
 from pruneloop.pruning import PrunedModel
 from pruneloop.records import DataFacts, RunFacts
+from pruneloop.redaction import public
 
 
 def run_facts(
@@ -31,6 +32,7 @@ def run_facts(
 ) -> RunFacts:
     """Put a run's facts together; `zeros` are the planned ones, at least and at most."""
     name = config.model.name if isinstance(config.model, PretrainedModel) else None
+    overrides = public(overrides)
     hub_data = config.data.name if isinstance(config.data, HubData) else None
     return RunFacts(
         command=_command(overrides, accelerator.num_processes),

@@ -12,6 +12,7 @@ from pruneloop.durable import saving
 from pruneloop.errors import EnvironmentFault, Interrupted, PeerLost, Preempted, PruneloopError
 from pruneloop.machine import machine_faults
 from pruneloop.records import RunFolder
+from pruneloop.redaction import without_secrets
 from pruneloop.report.table import TABLE_HEADER, table_line
 from pruneloop.run_state import RunState
 from pruneloop.signals import finish_undisturbed
@@ -100,7 +101,7 @@ def _note(folder: RunFolder, main: bool, error: BaseException) -> None:
     elif isinstance(error, Exception):
         if main or isinstance(error, EnvironmentFault):
             known = isinstance(error, PruneloopError)
-            folder.write_failure(str(error) if known else repr(error), code)
+            folder.write_failure(str(error) if known else without_secrets(repr(error)), code)
     elif main and not folder.is_done():
         stop = error if isinstance(error, Preempted) else Interrupted(str(error))
         folder.write_stop(str(stop), stop.exit_code)

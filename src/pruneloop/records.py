@@ -9,11 +9,12 @@ import io
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pruneloop.durable import write_atomically
+from pruneloop.redaction import without_secrets
 
 Text = str | tuple[str, str]
 """What is classified: one text, or a pair of them."""
@@ -186,7 +187,8 @@ class RunFolder:
     def write_rejected(self, rows: Sequence[RejectedRow]) -> None:
         """Write rejected.csv where rows were left out; without any, there is no such file."""
         if rows:
-            write_atomically(self.rejected_csv, _csv(RejectedRow, rows, csv.QUOTE_ALL))
+            named = [replace(row, file=without_secrets(row.file)) for row in rows]
+            write_atomically(self.rejected_csv, _csv(RejectedRow, named, csv.QUOTE_ALL))
         else:
             self.rejected_csv.unlink(missing_ok=True)
 

@@ -5,6 +5,7 @@ import os
 import sys
 
 from pruneloop.command.explain import Errors
+from pruneloop.command.output import check_tokens, guard_output
 from pruneloop.command.verbs import VERBS
 from pruneloop.signals import remember_signals
 
@@ -17,10 +18,12 @@ def main() -> None:
     # Threads that wait by spinning slow small models tenfold where cores are shared.
     # Read when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    guard_output()
     logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback
     logging.captureWarnings(True)  # as lines of the log, which do not tear a progress bar
     errors = Errors()
     with errors.shown():
+        check_tokens()
         if verb is not None:
             verb(sys.argv[2:])
         else:

@@ -1,8 +1,9 @@
 """`pruneloop evaluate`: which checkpoint, on which rows, cut to which length."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -16,6 +17,7 @@ from pruneloop.locating import find_checkpoint, find_run
 from pruneloop.measurement import LabelledRows, Measurement, measure
 from pruneloop.prediction import load_classifier
 from pruneloop.records import RunFacts
+from pruneloop.redaction import was_cut
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ def evaluate(folder: Path, words: Sequence[str], split: str) -> Measurement:
         )
     settings = facts.config if facts else {}
     own = {k.removeprefix("data."): v for k, v in settings.items() if k.startswith("data.")}
+    _check_whole(own, words)
     config = data_config(words, own, test_only=split == "test")
     rows = _rows(config, split)
     if facts and facts.precision != Precision.fp32.name:
@@ -49,6 +52,17 @@ def evaluate(folder: Path, words: Sequence[str], split: str) -> Measurement:
     longest = facts.data.max_length if facts else None
     with tqdm(total=len(rows.texts), unit="row", leave=False, disable=None, delay=0.5) as bar:
         return measure(classifier, rows, longest, bar.update)
+
+
+def _check_whole(own: Mapping[str, Any], words: Sequence[str]) -> None:
+    """Make sure that the run's data can be found: what is secret of a URL is not on record."""
+    given = {word.partition("=")[0] for word in words}
+    for key, value in own.items():
+        if was_cut(value) and not {"data", f"data.{key}"} & given:
+            raise ConfigError(
+                f"data.{key}={value}: what stands behind #cut was secret and is not on record; "
+                f"give it again, as 'data.{key}=\"URL\"'"
+            )
 
 
 def _rows(config: DataConfig, split: str) -> LabelledRows:

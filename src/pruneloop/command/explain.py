@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 from pruneloop import launcher
 from pruneloop.errors import EnvironmentFault, Interrupted, Preempted, PruneloopError, reason
+from pruneloop.redaction import without_secrets
 from pruneloop.signals import finish_undisturbed
 
 
@@ -54,7 +55,7 @@ class Errors:
         self.add(known.exit_code if known else 1)
         with suppress(OSError):  # a terminal that is gone
             if known is None:
-                traceback.print_exception(error)
+                print(without_secrets("".join(traceback.format_exception(error))), file=sys.stderr)
             elif self._rank == 0:
                 print(f"pruneloop: {known}", file=sys.stderr)
             elif isinstance(known, EnvironmentFault):

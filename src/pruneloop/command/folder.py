@@ -12,6 +12,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -20,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from pruneloop.durable import write_atomically
 from pruneloop.errors import Preempted
 from pruneloop.records import RunFolder
+from pruneloop.redaction import public
 
 _LINES = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
@@ -32,9 +34,9 @@ class JobFiles:
         self._folder = RunFolder(Path(hydra.runtime.output_dir))
         self._of_a_sweep = hydra.mode == RunMode.MULTIRUN
         self._texts = {
-            "config.yaml": OmegaConf.to_yaml(composed),
-            "hydra.yaml": OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})),
-            "overrides.yaml": OmegaConf.to_yaml(hydra.overrides.task),
+            "config.yaml": _yaml(composed),
+            "hydra.yaml": _yaml(OmegaConf.create({"hydra": hydra})),
+            "overrides.yaml": _yaml(hydra.overrides.task),
         }
         self._waiting = logging.handlers.MemoryHandler(sys.maxsize, 100, flushOnClose=False)
         logging.getLogger().addHandler(self._waiting)
@@ -83,6 +85,11 @@ class JobFiles:
         place.mkdir(parents=True, exist_ok=True)
         for name, text in self._texts.items():
             write_atomically(place / name, text.encode())
+
+
+def _yaml(node: Any) -> str:
+    plain = OmegaConf.to_container(node, enum_to_str=True)
+    return OmegaConf.to_yaml(OmegaConf.create(public(plain)))
 
 
 def _is_locked(folder: Path) -> bool:

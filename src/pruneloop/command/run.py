@@ -19,11 +19,13 @@ from pruneloop.command.composition import to_config
 from pruneloop.command.explain import Errors, explain
 from pruneloop.command.folder import JobFiles, remove_empty
 from pruneloop.command.gate import checked
+from pruneloop.command.output import guard_output
 from pruneloop.command.sweep import RunHook, requeue, summarise
 from pruneloop.command.verbs import show_help, show_version
 from pruneloop.config import register_schema
 from pruneloop.errors import ConfigError, FolderInUse, PeerLost, Preempted
 from pruneloop.records import RunFolder, last_kept
+from pruneloop.redaction import without_secrets
 from pruneloop.signals import heed_signals
 
 
@@ -36,6 +38,7 @@ def run(arguments: Sequence[str], errors: Errors) -> None:
 
     def execute(composed: DictConfig) -> float | list[float] | None:
         # Caught here, inside the job, so that a sweep goes on with its next point.
+        guard_output()  # a launcher's process comes in here
         files = JobFiles(composed) if first else None
         try:
             heed_signals()
@@ -109,7 +112,7 @@ def _note_failure(error: Exception, files: JobFiles) -> None:
     if RunHook.made is not None and remove_empty(path, RunHook.made):
         return  # the command came to nothing, and nothing is there to speak of it
     known = explain(error)
-    message, code = (str(known), known.exit_code) if known else (repr(error), 1)
+    message, code = (str(known), known.exit_code) if known else (without_secrets(repr(error)), 1)
     with suppress(OSError, ValueError):  # a folder that is gone must not hide what went wrong
         RunFolder(path).write_failure(message, code)
     files.refuse()

@@ -1,7 +1,6 @@
 """Commands besides training: `pruneloop VERB ...`, each a function of its arguments."""
 
 import argparse
-import io
 import json
 import os
 import sys
@@ -157,8 +156,6 @@ def _add_folder(parser: _Parser) -> None:
 
 def _say(lines: Iterable[str]) -> None:
     """Print lines for as long as somebody reads them."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal that has no Hangul
     try:
         for line in lines:
             print(line)

@@ -23,6 +23,7 @@ from pruneloop.data.rows import Corpus, Rows, collect
 from pruneloop.data.unpacking import from_home
 from pruneloop.errors import EnvironmentFault, InputError, reason
 from pruneloop.records import Text
+from pruneloop.redaction import without_secrets
 
 __all__ = ["Corpus", "Rows", "load"]
 
@@ -65,7 +66,7 @@ def _load_files(config: FilesData) -> Corpus:
 
 def _called(files: str | list[str]) -> str:
     """Return what one file or several are called in messages."""
-    names = [Path(name).name for name in names_of(files)]
+    names = [Path(without_secrets(name)).name for name in names_of(files)]
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 

@@ -4,6 +4,7 @@ Paths here are literal: no sign in them is a pattern, and nothing is kept from a
 time, since a file may have been replaced by another of the same name, length and date.
 """
 
+import base64
 import bz2
 import gzip
 import http.client
@@ -16,8 +17,8 @@ import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
-from urllib.parse import quote
-from urllib.request import urlopen
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.request import Request, urlopen
 
 from huggingface_hub import constants
 
@@ -65,7 +66,10 @@ def locate(folder: str | None, name: str) -> str:
     if is_url(name) or folder is None or from_home(name).is_absolute():
         return name if is_url(name) else str(from_home(name))
     if is_url(folder):
-        return f"{folder.rstrip('/')}/{name}"
+        parts = urlsplit(folder)
+        inner, _, query = name.partition("?")
+        path = f"{parts.path.rstrip('/')}/{inner}"
+        return urlunsplit(parts._replace(path=path, query=query or parts.query))
     if not from_home(folder).is_dir():
         raise InputError(f"data.path={folder}: no such folder")
     return str(from_home(folder) / name)
@@ -84,7 +88,8 @@ def read_bytes(location: str, name: str, limit: int) -> tuple[str, bytes]:
         EnvironmentFault: a download failed.
     """
     if is_url(location):
-        return _unpacked(name, io.BytesIO(_download(location, limit)), limit)
+        own = PurePosixPath(unquote(urlsplit(location).path)).name
+        return _unpacked(own, io.BytesIO(_download(location, limit)), limit, name)
     for path in (Path(location), Path(location + ".gz")):
         if path.is_file():
             with path.open("rb") as file:
@@ -107,7 +112,7 @@ def _download(url: str, limit: int) -> bytes:
     try:
         if constants.HF_HUB_OFFLINE:
             raise OSError("HF_HUB_OFFLINE is set")
-        with urlopen(quote(url, safe="%/:=&?~#+!$,;'@()*[]"), timeout=60) as response:
+        with urlopen(_request(url), timeout=60) as response:
             content = _at_most(response, url, limit)
             missing = getattr(response, "length", 0)  # of what its header announced
         if missing:
@@ -119,6 +124,18 @@ def _download(url: str, limit: int) -> bytes:
             f"{fault} ({reason(error)}); offline? give a local folder as data.path=/folder"
         ) from error
     return content
+
+
+def _request(url: str) -> Request:
+    """Return what asks for a URL; its user and password are for its own host alone."""
+    parts = urlsplit(quote(url, safe="%/:=&?~#+!$,;'@()*[]"))
+    user, at, host = parts.netloc.rpartition("@")
+    if not at or parts.scheme.lower() == "ftp":  # which has a place for them
+        return Request(urlunsplit(parts))
+    request = Request(urlunsplit(parts._replace(netloc=host)))
+    encoded = base64.b64encode(unquote(user).encode()).decode()
+    request.add_unredirected_header("Authorization", f"Basic {encoded}")
+    return request
 
 
 def _unpacked(packed: str, file: IO[bytes], limit: int, name: str = "") -> tuple[str, bytes]:

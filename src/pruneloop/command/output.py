@@ -1,0 +1,42 @@
+"""What goes out of a process: no secret, nothing that acts on a terminal, in any encoding."""
+
+import io
+import logging
+import sys
+from typing import Any
+
+from pruneloop.errors import EnvironmentFault, printable
+from pruneloop.redaction import unusable_token, without_secrets
+
+_make = logging.getLogRecordFactory()
+
+
+def guard_output() -> None:
+    """Have every log line, also of libraries, and the terminal take what texts may hold."""
+    logging.setLogRecordFactory(_guarded)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for a terminal that has no Hangul
+
+
+def _guarded(*args: Any, **options: Any) -> logging.LogRecord:
+    record = _make(*args, **options)
+    try:
+        text = record.getMessage()
+    except Exception:  # a library's own mistake, which logging reports
+        return record
+    record.msg = "\n".join(map(printable, without_secrets(text).split("\n")))
+    record.args = None
+    return record
+
+
+def check_tokens() -> None:
+    """Make sure that the environment's tokens can be tokens; one that is not is never shown.
+
+    Raises:
+        EnvironmentFault: one holds a line end, a space, or what no header can carry.
+    """
+    if name := unusable_token():
+        raise EnvironmentFault(
+            f"{name}: holds a space, a line end or another sign that no token has; set it anew"
+        )
