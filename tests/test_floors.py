@@ -16,7 +16,7 @@ FLOORS = [
     | {"hub", "inspection", "locating", "machine"},
     {"prediction"},
     {"evidence", "teacher", "exports", "facts", "plan", "run_state"},
-    {"dense", "engine", "identity", "measurement", "recorder"},
+    {"dense", "engine", "identity", "measurement", "recorder", "rounding"},
     {"checkpointer"},
     {"loop"},
     {"pipeline"},

@@ -25,6 +25,7 @@ from pruneloop.errors import ConfigError
 from pruneloop.plan import make_plan
 from pruneloop.pruning import Masks
 from pruneloop.records import RunFolder, last_kept
+from pruneloop.rounding import check_takes
 from pruneloop.training import FineTuning, Recipe
 
 WEIGHTS = {"a": torch.ones(20, 10), "b": torch.ones(10, 10)}
@@ -51,6 +52,32 @@ def plan(*overrides: str, masks: Masks | None = None):
 def test_what_the_cap_cannot_hold_is_known_before_training(overrides: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match=r"prune\.max_layer_sparsity=0\.[35]: leaves room for"):
         plan(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("prune.amount=0.000001",), "round 1 would take none of the 300 that are left"),
+        (("prune.amount=0.2", "rounds=40"), "would take none of the 2 that are left"),
+        (("prune.target_sparsity=0.02", "rounds=9"), "try fewer rounds"),
+    ],
+)
+def test_a_round_that_takes_nothing_is_refused(overrides: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_takes(plan(*overrides), Masks.dense(WEIGHTS))
+
+
+def test_groups_that_lose_no_more_are_named() -> None:
+    rows = ("prune=structured_ln", "prune.dim=0", "prune.amount=0.04", "rounds=2")
+    said = check_takes(plan(*rows), Masks.dense(WEIGHTS))
+    assert said is not None and "rounds to 0 of what 1 groups" in said
+    assert said.endswith("lose no more: b (from round 1)")
+    for sound in (
+        ("rounds=5",),
+        ("prune.target_sparsity=0.5", "prune.schedule=oneshot"),
+        ("prune=n_m", "prune.pattern=[1,2]", "rounds=3"),
+    ):
+        assert check_takes(plan(*sound), Masks.dense(WEIGHTS)) is None
 
 
 def test_a_cap_that_just_holds_the_plan_is_taken() -> None:

@@ -10,6 +10,10 @@ import torch
 from safetensors.torch import load_file
 from support import ROOT, SMALL, TORCHRUN, Command, read_facts, read_rounds
 
+from pruneloop import machine
+from pruneloop.errors import InvariantError
+from pruneloop.machine import check_batches, check_same
+
 
 @pytest.mark.parametrize("method", [pytest.param("global_l1", marks=pytest.mark.more), "random"])
 def test_two_processes_make_one_run(command: Command, tmp_path: Path, method: str) -> None:
@@ -109,6 +113,20 @@ def test_evidence_is_the_same_on_one_process_and_on_two(tmp_path: Path) -> None:
                 differ += int((tensor != first[name]).sum())
                 total += tensor.numel()
         assert differ <= total / 10_000, (kind, differ, total)
+def test_what_the_processes_have_found_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"labels": ["0", "1"], "rows of train": "abc"}
+    check_same(found)  # alone
+    other = found | {"labels": ["1", "0"]}
+    monkeypatch.setattr(machine, "gather_object", lambda mine: [*mine, other])
+    with pytest.raises(InvariantError, match=r"process 1 has other labels .*\['1', '0'\] and"):
+        check_same(found)
+
+
+def test_the_processes_batches_divide_the_rows() -> None:
+    check_batches([[[0, 2], [4]], [[1, 3], [0, 2]]], 5)
+    for wrong in ([[[0, 2]], [[1, 2]]], [[[0]], [[1]]], [[[0, 1, 2, 3, 4]], [[0, 1, 2, 4, 3]]]):
+        with pytest.raises(InvariantError, match="do not divide the 5 training rows"):
+            check_batches(wrong, 5)
 
 
 @pytest.mark.more

@@ -282,6 +282,29 @@ def test_a_lost_checkpoint_is_exported_again(done: Path, tmp_path: Path) -> None
     assert outcome(tmp_path) == outcome(done)
 
 
+def test_a_finished_folders_lost_files_are_written_again_byte_for_byte(
+    done: Path, tmp_path: Path
+) -> None:
+    """Deleted, emptied, damaged in a byte: each is one of them."""
+    shutil.copytree(done / "run", tmp_path / "run")
+    ends = ["rounds.jsonl", "rounds.csv", "layers.csv", "predictions.csv", "run.json"]
+    ends += ["report.html", "accuracy_vs_sparsity.png", "sparsity_by_layer.png"]
+    before = {name: (done / "run" / name).read_bytes() for name in ends}
+    for turn, name in enumerate(ends):
+        path = tmp_path / "run" / name
+        if turn % 3 == 0:
+            path.unlink()
+        else:
+            path.write_bytes(b"" if turn % 3 == 1 else before[name][:-9] + b"x" + before[name][-8:])
+    life = start(tmp_path)
+    assert life.wait() == 0, life.errors
+    assert all(name in life.output for name in ends), life.output
+    after = {name: (tmp_path / "run" / name).read_bytes() for name in ends}
+    assert [name for name in ends if after[name] != before[name]] == []
+    assert start(tmp_path).wait() == 0
+    assert "finished already" in (tmp_path / "stdout.txt").read_text()
+
+
 def little_space() -> None:
     """Make the disk look almost full."""
     real = shutil.disk_usage

@@ -61,7 +61,7 @@ def seal_folder(folder: Path) -> None:
     (folder / _MANIFEST).unlink(missing_ok=True)
     for path in sorted(folder.iterdir()):
         flush_file(path)
-        hashes[path.name] = _hash(path)
+        hashes[path.name] = hash_file(path)
     (folder / _MANIFEST).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
     flush_file(folder / _MANIFEST)
 
@@ -84,14 +84,15 @@ def check_folder(folder: Path) -> list[str]:
         for name, expected in hashes.items():
             if Path(name).name != name:
                 raise CheckpointError(f"{name!r} is outside the folder")
-            if _hash(folder / name) != expected:
+            if hash_file(folder / name) != expected:
                 raise CheckpointError(f"{name} is damaged")
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{type(error).__name__}: {error}") from error
     return list(hashes)
 
 
-def _hash(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """Return a hash of what a file holds."""
     # Against damage, not forgery: ten times as fast as SHA-256, which would take as long
     # as the writing itself where the processor has no instruction for it.
     with open(path, "rb") as file:

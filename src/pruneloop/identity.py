@@ -114,7 +114,7 @@ def same_arithmetic(saved: SavedState | None, device: torch.device) -> dict[str,
 
 
 def is_finished(saved: SavedState, folder: RunFolder, rounds: int) -> bool:
-    """Whether all is done, and the exported checkpoint is still there and whole."""
+    """Whether all is done, and the checkpoint, records and report are there and whole."""
     position = saved.position
     over = position["round"] > rounds  # or its budget was used up before
     over = over or position["round"] <= position["identity"]["rounds"]
@@ -124,6 +124,12 @@ def is_finished(saved: SavedState, folder: RunFolder, rounds: int) -> bool:
         check_folder(folder.checkpoint)
     except CheckpointError as error:
         log.warning(f"warning: {folder.checkpoint} is written anew ({error})")
+        return False
+    if damaged := folder.damaged():
+        log.warning(
+            f"warning: {', '.join(damaged)} of {folder.path}: not as the run left it, and "
+            "written anew"
+        )
         return False
     return True
 

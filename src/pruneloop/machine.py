@@ -2,20 +2,21 @@
 
 import atexit
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
 import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import GradientAccumulationPlugin, gather_object
 
 from pruneloop import launcher
 from pruneloop.config import Device, Precision, Tracker
-from pruneloop.errors import ConfigError, EnvironmentFault, PeerLost
+from pruneloop.errors import ConfigError, EnvironmentFault, InvariantError, PeerLost
 
 
 def check_machine(device: Device, precision: Precision, accumulation: int) -> None:
@@ -67,6 +68,35 @@ def processes(
         accelerator.free_memory()
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
+
+
+def check_same(found: Mapping[str, Any]) -> None:
+    """Make sure that all processes have found the same: labels, splits, batches.
+
+    Raises:
+        InvariantError: they have not; says what differs.
+    """
+    everywhere = gather_object([dict(found)])
+    for number, other in enumerate(everywhere[1:], 1):
+        for key, value in everywhere[0].items():
+            if other.get(key) != value:
+                raise InvariantError(
+                    f"process {number} has other {key} than process 0, before any training: "
+                    f"{other.get(key)} and {value}; do both read the same files?"
+                )
+
+
+def check_batches(shares: Sequence[Sequence[Sequence[int]]], rows: int) -> None:
+    """Make sure that the processes' shares of an epoch are parts of one order of all rows.
+
+    Raises:
+        InvariantError: a row is in two batches, or in none.
+    """
+    batches = {tuple(batch) for share in shares for batch in share}  # some come twice, whole
+    if sorted(row for batch in batches for row in batch) != list(range(rows)):
+        raise InvariantError(
+            f"the batches of the {len(shares)} processes do not divide the {rows:,} training rows"
+        )
 
 
 def _on_cpu(device: Device) -> bool:

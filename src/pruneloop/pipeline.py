@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -41,7 +41,7 @@ from pruneloop.facts import run_facts
 from pruneloop.hub import check_upload, push
 from pruneloop.identity import find_saved, identity, is_finished, same_arithmetic
 from pruneloop.loop import Loop
-from pruneloop.machine import check_machine, processes
+from pruneloop.machine import check_batches, check_machine, check_same, processes
 from pruneloop.model.build import Classifier, build, check_name, labels_of
 from pruneloop.model.tokenizers import add_nfc
 from pruneloop.plan import Plan, make_plan
@@ -53,6 +53,7 @@ from pruneloop.report.answer import answer_table
 from pruneloop.report.card import model_card
 from pruneloop.report.predictions import most_lost
 from pruneloop.report.table import plan_table
+from pruneloop.rounding import check_takes
 from pruneloop.run_state import RunState
 from pruneloop.signals import stop_requests
 from pruneloop.teacher import Itself, Teacher, given_teacher
@@ -164,6 +165,7 @@ def _go_on(
         if given := config.finetune.dense_epochs == 0:
             split = split.in_order_of(labels_of(config.model), _whose(config.model))
     own = identity(flat(config), accelerator, split.fingerprints)
+    check_same(own | {"labels": split.labels, "counts": split.counts})
     saved = find_saved(folder, states, own)
     if main and accepted is not None:
         accepted()
@@ -182,6 +184,8 @@ def _go_on(
     pruned = _pruned_model(config, classifier)
     balanced = config.finetune.class_weights == ClassWeights.balanced
     plan = make_plan(config, pruned.masks, split.balanced_weights() if balanced else ())
+    if warning := check_takes(plan, pruned.masks):
+        log.warning(f"warning: {warning}")
     if main:
         facts = run_facts(config, overrides, split, data, pruned, plan.zeros, accelerator)
         _announce(facts, plan, len(pruned.masks))
@@ -191,6 +195,8 @@ def _go_on(
     scores = states.path / "scores"
     engine = _engine(config, data, classifier, pruned, accelerator, scores, teacher)
     own["tokens"] = data.fingerprint
+    check_same({"tokens": data.fingerprint})
+    check_batches(gather_object([engine.batches.order(0, 0)]), len(data.train.rows))
     start_from = Path(config.start_from).expanduser() if config.start_from else None
     with closing(DenseRound(dense_identity(own, plan, pruned.masks), start_from, shared)) as dense:
         checkpointer = Checkpointer(
@@ -345,6 +351,7 @@ def _report(folder: RunFolder, split: Splits, data: Data, live: Live) -> None:
     said = live.state.predictions
     assert said.dense is not None
     folder.write_predictions(prediction_rows(split, data.test.rows, said.dense, said.pruned))
+    folder.seal(folder.records)
     write_report(folder)
 
 

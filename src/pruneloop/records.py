@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pruneloop.durable import write_atomically
+from pruneloop.durable import hash_file, write_atomically
 from pruneloop.redaction import without_secrets
 
 Text = str | tuple[str, str]
@@ -161,6 +161,7 @@ class RunFolder:
         self.report = path / "report.html"
         self.curve = path / "accuracy_vs_sparsity.png"
         self.heat_map = path / "sparsity_by_layer.png"
+        self._seal = path / "state" / "sealed.json"
 
     def write_rounds(self, rounds: Sequence[RoundRecord]) -> None:
         """Write rounds.jsonl and rounds.csv, and epochs.csv where every epoch was measured."""
@@ -238,6 +239,36 @@ class RunFolder:
     def is_done(self) -> bool:
         """Return whether STATUS.json says that the run is finished."""
         return bool(self.read_status().get("state") == "done")
+
+    def seal(self, files: Iterable[Path]) -> None:
+        """Remember what files of a finished run hold, beside those that are remembered already."""
+        if not self._seal.parent.is_dir():
+            return  # a copy without the state cannot go on, and needs no seal
+        hashes = _read_json(self._seal) | {
+            file.name: hash_file(file) for file in files if file.is_file()
+        }
+        self._write_json(self._seal, hashes)
+
+    def damaged(self) -> list[str]:
+        """Return the names of the files that are gone, or hold other than what was sealed."""
+        try:
+            sealed = _read_json(self._seal)
+        except (ValueError, TypeError):
+            return [self._seal.name]
+        files = {name: self.path / name for name in sealed}
+        return [
+            name
+            for name, file in files.items()
+            if not file.is_file() or hash_file(file) != sealed[name]
+        ]
+
+    @property
+    def records(self) -> list[Path]:
+        """The files that a run's state is enough to write again."""
+        return [
+            *(self.facts, self.rounds_jsonl, self.rounds_csv, self.layers_csv),
+            *(self.predictions_csv, self.rejected_csv),
+        ]
 
     def write_facts(self, facts: RunFacts) -> None:
         """Write run.json."""

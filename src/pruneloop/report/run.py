@@ -65,3 +65,4 @@ def _write_report(folder: RunFolder) -> None:
         bitmask_bytes=4 * (facts.parameters - kept.zeros) + kept.prunable / 8,
     )
     write_atomically(folder.report, page.encode())
+    folder.seal([folder.report, folder.curve, folder.heat_map])
