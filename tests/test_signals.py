@@ -13,13 +13,21 @@ from support import (
     COMMAND_LINE,
     LONG,
     REPORT,
+    ROOT,
     SWEEP,
+    TORCHRUN,
     Life,
+    before_call,
     read_rounds,
     read_status,
     signal_at,
     states,
+    wait_until,
 )
+
+from pruneloop import signals
+from pruneloop.errors import EnvironmentFault, PeerLost
+from pruneloop.machine import machine_faults
 
 RUN = (*LONG, "hydra.run.dir=run")
 
@@ -103,3 +111,73 @@ def test_a_signal_in_the_report_ends_a_sweep_before_its_next_point(tmp_path: Pat
     life = Life(tmp_path, *swept)
     assert life.wait() == 0, life.errors
     assert len(read_rounds(tmp_path / "sweep/seed=1")) == 2
+
+
+SWALLOWED = """
+import os, signal, time
+from pruneloop import signals
+signals.remember_signals()
+signals.heed_signals()
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0)
+try:
+    Dying()
+    time.sleep(5)
+except signals.Interrupted:
+    print("heard")
+"""
+
+
+def test_a_signal_where_python_lets_nothing_through_comes_again() -> None:
+    result = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("heard\n", "")
+
+
+def orphan_at(count: int) -> None:
+    """Make the process see at its count-th batch that the one that started it is gone."""
+    signals.watch_parent()
+    before_call(BACKWARD, count, lambda: setattr(os, "getppid", lambda: 1))
+
+
+def test_a_process_whose_launcher_is_gone_stops_saved(tmp_path: Path) -> None:
+    life = Life(tmp_path, *RUN, before=functools.partial(orphan_at, 9))
+    assert life.wait() == 75, life.errors
+    assert "round 0 is saved at step 5" in life.errors
+    assert read_status(tmp_path / "run")["state"] == "preempted"
+
+
+@pytest.mark.more
+def test_ranks_stop_saved_when_their_torchrun_is_killed(tmp_path: Path) -> None:
+    line = [sys.executable, *TORCHRUN, str(ROOT / "train.py"), *RUN, "finetune.dense_epochs=500"]
+    with (tmp_path / "output.txt").open("w") as output:
+        launcher = subprocess.Popen(line, cwd=tmp_path, stdout=output, stderr=output)
+    begun = tmp_path / "run/state/state-00000000"
+    wait_until(begun.exists, lambda: launcher.poll() is not None)
+    launcher.kill()
+    launcher.wait()
+    wait_until(lambda: read_status(tmp_path / "run")["state"] == "preempted", lambda: False)
+    assert read_status(tmp_path / "run")["exit_code"] == 75
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[pair.cc:534] Connection closed by peer [127.0.0.1]:1",
+        "Read error [127.0.0.1]:1: Connection reset by peer",
+        "writev [127.0.0.1]:1: Broken pipe",
+    ],
+)
+def test_a_dead_peer_is_exit_5(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    with pytest.raises(PeerLost, match="another process of this run has ended"), machine_faults():
+        raise RuntimeError(said)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[x] DefaultCPUAllocator: can't allocate memory: 1 TB")]
+)
+def test_too_little_memory_is_one_line(error: Exception) -> None:
+    with pytest.raises(EnvironmentFault, match=r"memory is full; .* halve"), machine_faults():
+        raise error

@@ -1,6 +1,7 @@
 """What a run needs of its machine: processes, a device, a precision; and what it refuses."""
 
 import atexit
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -135,23 +136,38 @@ def _leave_process_group() -> None:
         torch.distributed.destroy_process_group()
 
 
+_MEMORY = (
+    "this machine's memory is full; in a new hydra.run.dir, halve finetune.batch_size and double "
+    "finetune.accumulation, which keeps the global batch, or take a smaller model.max_length"
+)
+# What gloo says where another process is gone; it has no class for it.
+_LOST = re.compile(
+    "closed by peer|connection reset|broken pipe|connection refused|connection closed|"
+    "socket closed|no route to host|connection timed out|caused pair closure",
+    re.IGNORECASE,
+)
+
+
 @contextmanager
 def machine_faults() -> Iterator[None]:
     """Turn what the machine refuses into a line of advice.
 
     Raises:
-        EnvironmentFault: the GPU's memory is full, a process is gone, or the system
-            refused something.
+        EnvironmentFault: memory is full, a process is gone, or the system refused something.
     """
     try:
         yield
+    except MemoryError as error:
+        raise EnvironmentFault(_MEMORY) from error
     except torch.OutOfMemoryError as error:
         raise EnvironmentFault(
             "the GPU's memory is full; in a new hydra.run.dir, halve finetune.batch_size and "
             "double finetune.accumulation, which keeps the global batch"
         ) from error
     except RuntimeError as error:
-        lost = isinstance(error, torch.distributed.DistError) or "closed by peer" in str(error)
+        if "DefaultCPUAllocator" in str(error):  # torch has no class for it
+            raise EnvironmentFault(_MEMORY) from error
+        lost = isinstance(error, torch.distributed.DistError) or _LOST.search(str(error))
         if not torch.distributed.is_initialized() or not lost:
             raise
         raise PeerLost("another process of this run has ended; see what it says") from error

@@ -4,7 +4,9 @@ Signals belong to the process, and so does what is known of them: one that comes
 one can act on it is remembered, and heeded at the next place where the run can stop.
 """
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,9 +30,13 @@ _LEFT = {
 
 @dataclass
 class _Asked:
-    """The signal that came first, how often Ctrl-C did, and whether one raises at once."""
+    """The signal that came first, how often Ctrl-C did, and whether one raises at once.
+
+    `parent` is the process whose end is as good as a signal.
+    """
 
     first: int | None = None
+    parent: int | None = None
     ctrl_c: int = 0
     raises: bool = False
     ending: bool = False
@@ -44,12 +50,34 @@ def remember_signals() -> None:
 
     What the user had ignored, as nohup does, stays ignored.
     """
+    sys.unraisablehook = _not_swallowed
     for kind in signal.valid_signals() - _LEFT:
         if kind in _ALWAYS or signal.getsignal(kind) in (
             signal.SIG_DFL,
             signal.default_int_handler,
         ):
             signal.signal(kind, _handle)
+
+
+def _not_swallowed(lost: "sys.UnraisableHookArgs") -> None:
+    """Send a signal again whose exception came where Python lets none through."""
+    if not isinstance(lost.exc_value, Preempted):
+        sys.__unraisablehook__(lost)
+    elif (kind := _asked.first) is not None:
+        _asked.first = None
+        _asked.ctrl_c -= kind == signal.SIGINT
+        # A little later: the place that lets none through must be left before.
+        again = threading.Timer(0.01, os.kill, (os.getpid(), kind))
+        again.daemon = True
+        again.start()
+
+
+def watch_parent() -> None:
+    """From now on, take the end of the process that started this one for a signal.
+
+    For the processes of a launcher: without it, nobody would ever stop them.
+    """
+    _asked.parent = os.getppid()
 
 
 def heed_signals() -> None:
@@ -92,7 +120,8 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
     def was_requested() -> bool:
         _asked.raises = False
-        return _asked.first is not None
+        orphaned = _asked.parent not in (None, os.getppid())
+        return orphaned or _asked.first is not None
 
     try:
         heed_signals()

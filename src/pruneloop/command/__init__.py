@@ -4,10 +4,11 @@ import logging
 import os
 import sys
 
+from pruneloop import launcher
 from pruneloop.command.explain import Errors
 from pruneloop.command.output import check_tokens, guard_output
 from pruneloop.command.verbs import VERBS
-from pruneloop.signals import remember_signals
+from pruneloop.signals import finish_undisturbed, remember_signals, watch_parent
 
 
 def main() -> None:
@@ -15,6 +16,8 @@ def main() -> None:
     verb = VERBS.get(sys.argv[1]) if len(sys.argv) > 1 else None
     if verb is None:
         remember_signals()  # before seconds go into imports
+    if launcher.world_size() > 1:
+        watch_parent()
     # Threads that wait by spinning slow small models tenfold where cores are shared.
     # Read when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -31,6 +34,7 @@ def main() -> None:
             from pruneloop.command.run import run
 
             run(sys.argv[1:], errors)
+    finish_undisturbed()
     _say_the_last_words()
     sys.exit(errors.exit_code)
 

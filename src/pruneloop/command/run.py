@@ -1,6 +1,7 @@
 """`pruneloop KEY=VALUE ...`: Hydra composes the configuration, the pipeline runs it."""
 
 import atexit
+import os
 import shutil
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from pruneloop.config import register_schema
 from pruneloop.errors import ConfigError, FolderInUse, PeerLost, Preempted
 from pruneloop.records import RunFolder, last_kept
 from pruneloop.redaction import without_secrets
-from pruneloop.signals import heed_signals
+from pruneloop.signals import heed_signals, watch_parent
 
 
 def run(arguments: Sequence[str], errors: Errors) -> None:
@@ -34,11 +35,13 @@ def run(arguments: Sequence[str], errors: Errors) -> None:
 
     A point that fails is shown and counted in `errors`, and the sweep goes on.
     """
-    first = launcher.rank() == 0
+    first, command = launcher.rank() == 0, os.getpid()
 
     def execute(composed: DictConfig) -> float | list[float] | None:
         # Caught here, inside the job, so that a sweep goes on with its next point.
         guard_output()  # a launcher's process comes in here
+        if os.getppid() == command and "SUBMITIT_EXECUTOR" not in os.environ:
+            watch_parent()  # of a worker, as joblib starts them; a job outlives its command
         files = JobFiles(composed) if first else None
         try:
             heed_signals()
