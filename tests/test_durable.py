@@ -1,5 +1,6 @@
 """Files and folders: whole or absent, and a failure explained in one line."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from pruneloop.durable import publish_folder, remove_folder, saving, write_atomically
+from pruneloop.durable import fresh_folder, publish_folder, remove_folder, saving, write_atomically
 from pruneloop.errors import EnvironmentFault
 
 
@@ -81,3 +82,33 @@ def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
         saving(tmp_path / "unmounted", 1),
     ):
         pytest.fail("it must not come to writing")
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / ".a.json.tmp").symlink_to(victim)
+    write_atomically(tmp_path / "a.json", b"new")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/kept").write_text("mine")
+    (tmp_path / ".b.tmp").symlink_to(tmp_path / "folder")
+    fresh_folder(tmp_path / ".b.tmp")
+    assert victim.read_text() == "mine" and (tmp_path / "folder/kept").exists()
+    assert (tmp_path / "a.json").read_bytes() == b"new" and not (tmp_path / "a.json").is_symlink()
+
+
+def test_a_refused_write_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(OSError, match="Is a directory") as caught:
+        write_atomically(tmp_path / "a.json", b"new")
+    assert str(EnvironmentFault.of(caught.value)) == f"{tmp_path / 'a.json'}: Is a directory"
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_atomically(tmp_path / "a.json", b"new")
+    assert str(tmp_path / "a.json") in str(EnvironmentFault.of(caught.value))

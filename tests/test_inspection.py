@@ -73,3 +73,37 @@ def test_a_damaged_file_is_one_line(model, tmp_path: Path, name: str, size: int)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:size])
     with pytest.raises(InputError, match=name):
         zeros_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([torch.ones(2, 2)], "holds a list, and no weights by name"),
+        ("text", "holds a str, and no weights by name"),
+        ({}, "holds no matrix"),
+        ({"step": 3, "rate": 0.1}, "holds no matrix"),
+        ({"empty.weight": torch.ones(0, 3)}, "holds no matrix"),
+    ],
+)
+def test_what_is_no_checkpoint_is_one_line(tmp_path: Path, content: object, said: str) -> None:
+    torch.save(content, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match=said):
+        zeros_of(tmp_path)
+
+
+def test_the_weights_inside_a_training_checkpoint_are_found(tmp_path: Path) -> None:
+    torch.save({"step": 3, "model": {"a.weight": torch.eye(2)}}, tmp_path / "last.pt")
+    assert zeros_of(tmp_path / "last.pt") == {"model.a.weight": (2, 4)}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}'])
+def test_a_foreign_index_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(InputError, match="is no index of a checkpoint"):
+        zeros_of(tmp_path)
+
+
+def test_a_text_file_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(InputError, match=r"notes\.txt: (damaged|cannot be read)"):
+        zeros_of(tmp_path / "notes.txt")

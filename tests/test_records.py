@@ -94,3 +94,25 @@ def test_status_and_facts_are_json_with_hangul(tmp_path: Path) -> None:
     status = json.loads(folder.status.read_text(encoding="utf-8"))
     assert (status["state"], status["error"]) == ("failed", "라벨이 없다")
     assert "리뷰" in folder.facts.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "null", '"x"', "\x00"])
+def test_a_status_that_is_no_status_says_nothing(tmp_path: Path, text: str) -> None:
+    folder = RunFolder(tmp_path)
+    folder.status.write_text(text)
+    assert folder.read_status() == {} and not folder.is_done()
+    folder.write_failure("why", 2)
+    assert folder.read_status()["message"] == "why"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "null"])
+def test_a_damaged_seal_is_said_and_written_anew(tmp_path: Path, text: str) -> None:
+    folder = RunFolder(tmp_path)
+    (tmp_path / "state").mkdir()
+    folder.rounds_csv.write_text("a")
+    (tmp_path / "state/sealed.json").write_text(text)
+    assert folder.damaged() == ["sealed.json"]
+    folder.seal([folder.rounds_csv, folder.report])
+    assert folder.damaged() == []
+    folder.rounds_csv.write_text("b")
+    assert folder.damaged() == ["rounds.csv"]

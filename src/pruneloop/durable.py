@@ -40,19 +40,39 @@ def flush_file(path: Path) -> None:
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace the file at `path` by `data`: readers see the old one or the new one."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
+    try:
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "wb", opener=_new_file) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        # Of a full disk, the system does not say where; of a rename, not what is in its way.
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _new_file(path: str, flags: int) -> int:
+    """Open a file that was not there before; a link that was put in its place is not followed."""
+    return os.open(path, flags | os.O_EXCL | os.O_NOFOLLOW, 0o666)
 
 
 def fresh_folder(path: Path) -> Path:
     """Make an empty folder at `path`, in place of what an earlier try left there."""
-    shutil.rmtree(path, ignore_errors=True)
+    remove_anything(path)
     path.mkdir()
     return path
+
+
+def remove_anything(path: Path) -> None:
+    """Remove a folder, a file or a link, whatever a path is, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def seal_folder(folder: Path) -> None:
@@ -107,12 +127,11 @@ def publish_folder(temporary: Path, target: Path) -> None:
     sync_folder(temporary)
     old = target.with_name(f".old-{target.name}")
     if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
+        remove_anything(old)
         os.rename(target, old)
     os.rename(temporary, target)
     sync_folder(target.parent)
-    if old.exists():
-        shutil.rmtree(old)
+    remove_anything(old)
 
 
 def remove_folder(folder: Path) -> None:
@@ -136,8 +155,9 @@ def saving(place: Path, needed: int) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:  # safetensors wraps the system's errors
         reason = getattr(error, "strerror", None) or error
+        where = getattr(error, "filename", None) or place
         raise EnvironmentFault(
-            f"{place}: cannot save ({reason}); {_space(place, needed)}; what was saved before "
+            f"{where}: cannot save ({reason}); {_space(place, needed)}; what was saved before "
             "is untouched"
         ) from error
 

@@ -6,7 +6,7 @@ Reads any transformers checkpoint, a folder or one file, permanent or with the m
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -26,11 +26,21 @@ def _files(path: Path) -> list[Path]:
     for name in _NAMES:
         index = path / f"{name}.index.json"
         if index.is_file():
-            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            return [path / shard for shard in sorted(set(shards))]
+            return _shards(index)
         if (path / name).is_file():
             return [path / name]
     raise InputError(f"{path}: holds neither {' nor '.join(_NAMES)}")
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = {*json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+        outside = [name for name in names if Path(name).name != name or "\\" in name]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{index}: is no index of a checkpoint ({reason(error)})") from error
+    if outside:
+        raise InputError(f"{index}: names a file outside the folder")
+    return [index.parent / name for name in sorted(names)]
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
@@ -40,14 +50,27 @@ def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
                 for name in file.keys():  # noqa: SIM118 (it is no mapping)
                     yield name, file.get_tensor(name)
         else:
-            yield from torch.load(path, map_location="cpu", weights_only=True).items()
+            yield from _flattened(torch.load(path, map_location="cpu", weights_only=True), path)
     except UnpicklingError as error:
         raise InputError(
             f"{path}: damaged, or a pickle of more than weights, which is not read"
         ) from error
-    # torch says RuntimeError or EOFError of a damaged file.
-    except (OSError, RuntimeError, EOFError, SafetensorError) as error:
+    # torch says anything from RuntimeError to KeyError of a damaged file.
+    except (OSError, RuntimeError, EOFError, SafetensorError, ValueError, KeyError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: cannot be read ({reason(error)})") from error
+
+
+def _flattened(loaded: object, path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a state dict, also of one inside a training checkpoint, by name."""
+    if not isinstance(loaded, Mapping):
+        raise InputError(f"{path}: holds a {type(loaded).__name__}, and no weights by name")
+    for name, value in loaded.items():
+        if isinstance(value, Tensor):
+            yield str(name), value
+        elif isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", each) for inner, each in _flattened(value, path))
 
 
 def zeros_of(path: Path) -> dict[str, tuple[int, int]]:
@@ -60,10 +83,11 @@ def zeros_of(path: Path) -> dict[str, tuple[int, int]]:
     masks: dict[str, int] = {}
     for file in _files(path):
         for name, tensor in _tensors(file):
+            tensor = tensor.to_dense() if tensor.layout != torch.strided else tensor
             zeros = tensor.numel() - int(tensor.count_nonzero())
             if name.endswith("_mask"):
                 masks[name.removesuffix("_mask")] = zeros
-            elif tensor.dim() == 2:
+            elif tensor.dim() == 2 and tensor.numel():
                 found[name.removesuffix("_orig")] = (zeros, tensor.numel())
     if not found:
         raise InputError(f"{path}: the checkpoint holds no matrix")

@@ -9,6 +9,7 @@ import io
 import json
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -233,8 +234,10 @@ class RunFolder:
         self.write_status(state, message=message, exit_code=exit_code)
 
     def read_status(self) -> dict[str, Any]:
-        """Read STATUS.json; an absent file is empty."""
-        return _read_json(self.status)
+        """Read STATUS.json; one that is absent, or not what a run writes, is empty."""
+        with suppress(ValueError):
+            return _read_json(self.status)
+        return {}
 
     def is_done(self) -> bool:
         """Return whether STATUS.json says that the run is finished."""
@@ -244,16 +247,16 @@ class RunFolder:
         """Remember what files of a finished run hold, beside those that are remembered already."""
         if not self._seal.parent.is_dir():
             return  # a copy without the state cannot go on, and needs no seal
-        hashes = _read_json(self._seal) | {
-            file.name: hash_file(file) for file in files if file.is_file()
-        }
+        hashes = {file.name: hash_file(file) for file in files if file.is_file()}
+        with suppress(ValueError):  # a damaged one is written anew
+            hashes = _read_json(self._seal) | hashes
         self._write_json(self._seal, hashes)
 
     def damaged(self) -> list[str]:
         """Return the names of the files that are gone, or hold other than what was sealed."""
         try:
             sealed = _read_json(self._seal)
-        except (ValueError, TypeError):
+        except ValueError:
             return [self._seal.name]
         files = {name: self.path / name for name in sealed}
         return [
@@ -304,7 +307,12 @@ def is_of_last_command(point: Path) -> bool:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    return found
 
 
 def _read_csv(path: Path, kind: type[_Record]) -> list[_Record]:
