@@ -92,7 +92,8 @@ def test_the_checkpoint_is_uploaded_with_its_card(command: Command, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("name", "code", "says"),
-    [("you/sparse", 5, "set HF_TOKEN"), ("sparse", 2, "OWNER/NAME"), ("a/b/c", 2, "OWNER/NAME")],
+    [("you/sparse", 5, "set HF_TOKEN"), ("sparse", 2, "OWNER/NAME"), ("a/b/c", 2, "OWNER/NAME")]
+    + [(name, 2, "as the hub takes it") for name in ("you/a--b", "you/.git", "you/" + "a" * 99)],
 )
 def test_what_cannot_be_uploaded_is_said_before_the_run(
     tmp_path: Path, name: str, code: int, says: str

@@ -330,3 +330,20 @@ def test_a_preset_sweeps_what_it_says(tmp_path: Path, preset: str, first: str, l
     assert life.wait() == 2
     points = {path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()}
     assert len(points) == 9 and {first, last} < points
+
+
+@pytest.mark.more
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("data=nsmc", "data.path=/nowhere"), 3, "data.path=/nowhere: no such folder"),
+        (("hydra.sweeper.storage=sqlite:////nowhere/x.db",), 5, "the search's storage: "),
+    ],
+)
+def test_a_search_that_comes_to_nothing_has_no_traceback(
+    tmp_path: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
+    search = ("experiment=search", "hydra.sweeper.n_trials=2", "hydra.sweep.dir=sweep")
+    life = Life(tmp_path, *search, "rounds=1", *words)
+    assert life.wait() == code, life.errors
+    assert said in life.errors and "Traceback" not in life.errors

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support import EVALUATION, SMALL, Life, before_call, composed, die_at, read_rounds
 
+from pruneloop import tracking
 from pruneloop.errors import EnvironmentFault
 from pruneloop.tracking import check_tracker
 
@@ -120,6 +121,35 @@ def test_a_tracker_that_cannot_be_opened_is_exit_5(tmp_path: Path) -> None:
     assert life.wait() == 5, life.errors
     assert "pruneloop: tracker=mlflow: cannot be opened (" in life.errors
     assert "Traceback" not in life.errors
+
+
+@pytest.mark.more
+@pytest.mark.filterwarnings("ignore")  # of the libraries below MLflow
+def test_a_deleted_experiment_is_said_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "it's mine")
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    try:
+        check_tracker("mlflow")  # it is not there yet, and its quote is no mistake
+        mlflow.delete_experiment(mlflow.create_experiment("it's mine"))
+        with pytest.raises(EnvironmentFault, match=r"'it's mine' was deleted|\"it's mine\" was"):
+            check_tracker("mlflow")
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+def test_an_extra_of_another_version_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = ['tensorboard>=2.18; extra == "tensorboard"', "torch>=2"]
+    monkeypatch.setattr(tracking, "requires", lambda _: needs)
+    monkeypatch.setattr(tracking, "version", lambda _: "2.1")
+    with pytest.raises(EnvironmentFault, match=r"needs tensorboard>=2\.18, and 2\.1 is installed"):
+        check_tracker("tensorboard")
+    monkeypatch.setattr(tracking, "version", lambda _: "2.20")
+    check_tracker("tensorboard")
 
 
 def deaf() -> None:

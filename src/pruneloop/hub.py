@@ -1,11 +1,12 @@
 """The hub: uploading a checkpoint, and what can be told wrong before hours are spent."""
 
 import os
-import re
 from pathlib import Path
 
 from huggingface_hub import HfApi
 from huggingface_hub.constants import HF_HUB_OFFLINE
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from pruneloop.errors import ConfigError, EnvironmentFault, reason
 
@@ -14,10 +15,16 @@ def check_upload(repository: str) -> None:
     """Make sure that a repository's name and a token are there.
 
     Raises:
-        ConfigError: the name is not of the form owner/name.
+        ConfigError: the name is not one that the hub takes, or has no owner.
         EnvironmentFault: there is no token in the environment, or it says to stay offline.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise ConfigError(
+            f"push_to_hub={repository}: must be OWNER/NAME as the hub takes it ({reason(error)})"
+        ) from error
+    if repository.count("/") != 1:
         raise ConfigError(f"push_to_hub={repository}: must be OWNER/NAME")
     if not os.environ.get("HF_TOKEN"):
         raise EnvironmentFault(

@@ -44,6 +44,7 @@ from pruneloop.loop import Loop
 from pruneloop.machine import check_batches, check_machine, check_same, processes
 from pruneloop.model.build import Classifier, build, check_name, labels_of
 from pruneloop.model.tokenizers import add_nfc
+from pruneloop.model.values import check_finite, check_prunable
 from pruneloop.plan import Plan, make_plan
 from pruneloop.pruning import Masks, PrunedModel, check_scope, prunable_weights
 from pruneloop.pruning.scope import what_is_left
@@ -242,6 +243,7 @@ def _begin(
 def _pruned_model(config: Config, classifier: Classifier) -> PrunedModel:
     """Return the model with the weights to prune, and masks of those that are pruned already."""
     prune = config.prune
+    check_finite(classifier.model)
     weights = prunable_weights(classifier.model, prune.scope, prune.include, prune.exclude)
     for line in what_is_left(classifier.model, weights, prune.scope):
         log.warning(line)
@@ -254,6 +256,8 @@ def _pruned_model(config: Config, classifier: Classifier) -> PrunedModel:
             "they train like the others (prune.keep_zeros=true keeps them zero)"
         )
         masks = Masks.dense(weights)
+    if warning := check_prunable(weights, masks):
+        log.warning(f"warning: {warning}")
     return PrunedModel(classifier.model, weights, masks)
 
 

@@ -9,11 +9,13 @@ import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from packaging.requirements import Requirement
 
 from pruneloop.errors import EnvironmentFault, reason
 from pruneloop.records import RoundRecord
@@ -28,15 +30,37 @@ _OF_A_ROUND = (
 
 
 def check_tracker(name: str) -> None:
-    """Make sure that a tracker is installed; accelerate would go without it.
+    """Make sure that a tracker is installed and takes runs; accelerate would go without it.
 
     Raises:
-        EnvironmentFault: it is not.
+        EnvironmentFault: it does not.
     """
     if find_spec(name) is None:
         raise EnvironmentFault(
             f'tracker={name}: is not installed; pip install "pruneloop[{name}]", or tracker=none'
         )
+    if outdated := _outdated(name):
+        raise EnvironmentFault(f'tracker={name}: {outdated}; pip install "pruneloop[{name}]"')
+    if name == "mlflow":
+        try:
+            _mlflow_experiment()
+        except EnvironmentFault:
+            raise
+        except Exception as error:  # whatever its store raises, before anything trains
+            raise EnvironmentFault(
+                f"tracker=mlflow: cannot be opened ({reason(error)}); try tracker=none"
+            ) from error
+
+
+def _outdated(name: str) -> str | None:
+    """Say of an installed extra that it is not of the versions that this package was tried with."""
+    with suppress(PackageNotFoundError):  # in a clone that is not installed
+        for line in requires("pruneloop") or []:
+            needs = Requirement(line)
+            asked = needs.marker is not None and needs.marker.evaluate({"extra": name})
+            if asked and needs.name == name and not needs.specifier.contains(version(name)):
+                return f"needs {needs.name}{needs.specifier}, and {version(name)} is installed"
+    return None
 
 
 class Tracking:
@@ -134,17 +158,36 @@ def _same_run(tracker: str, folder: Path, step: int) -> dict[str, Any]:
             return {"name": name, "id": identity, "resume": "allow", "dir": place}
 
 
-def _mlflow_id(identity: str) -> str | None:
-    """Return the id of the run that MLflow has of a folder, if it has one."""
+def _mlflow_experiment() -> str | None:
+    """Return the id of the experiment that runs go into, if it is there already.
+
+    Raises:
+        EnvironmentFault: it was deleted, and takes none.
+    """
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     import mlflow
 
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)  # as accelerate goes by it
-    experiments = mlflow.search_experiments(filter_string=f"name = '{name}'")
-    if not experiments:
+    found = mlflow.get_experiment_by_name(name)
+    if found is None:
+        return None
+    if found.lifecycle_stage == "deleted":
+        raise EnvironmentFault(
+            f"tracker=mlflow: its experiment {name!r} was deleted; restore it with mlflow "
+            f"experiments restore -x {found.experiment_id}, or set MLFLOW_EXPERIMENT_NAME"
+        )
+    return str(found.experiment_id)
+
+
+def _mlflow_id(identity: str) -> str | None:
+    """Return the id of the run that MLflow has of a folder, if it has one."""
+    import mlflow
+
+    experiment = _mlflow_experiment()
+    if experiment is None:
         return None
     runs = mlflow.search_runs(
-        [experiment.experiment_id for experiment in experiments],
+        [experiment],
         filter_string=f"tags.folder_hash = '{identity}'",
         output_format="list",
     )

@@ -27,6 +27,12 @@ def explain(error: BaseException) -> PruneloopError | Preempted | None:
         return explain_composition(error)
     if source.startswith("submitit"):
         return EnvironmentFault(f"a job of the sweep ended without a result ({reason(error)})")
+    if source in ("optuna", "sqlalchemy"):
+        return EnvironmentFault(f"the search's storage: {reason(error)}; see hydra.sweeper.storage")
+    if isinstance(error, MemoryError):
+        return EnvironmentFault(
+            "this machine's memory is full; take smaller data or a smaller model"
+        )
     return EnvironmentFault.of(error) if isinstance(error, OSError) else None
 
 

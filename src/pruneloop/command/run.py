@@ -68,6 +68,10 @@ def run(arguments: Sequence[str], errors: Errors) -> None:
         _share_the_first_folder()
     try:
         hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(execute)()
+    except ValueError as error:
+        # Optuna's, after a search none of whose points is done; each has said why.
+        if "No trials are completed" not in str(error) or not errors.exit_code:
+            raise
     finally:
         if first:
             for folder in RunHook.seen:
