@@ -304,3 +304,10 @@ def test_the_card_has_a_model_index_and_no_folder_of_this_machine() -> None:
         assert "| 1 | 20.00% | 10.00% | 0.7000 | 0.9000 | 0.8800 | 0.8700 |" in text
         assert "neither the file smaller nor dense kernels faster" in text
         assert "자료" not in card and "비밀" not in card
+
+
+def test_nothing_that_a_file_names_is_markup_in_the_card() -> None:
+    named = replace(FACTS.data, name="[x](http://h) <img>\n# y", labels=["**a**", "b|c", "\x1b[1m"])
+    text = model_card(replace(FACTS, data=named, base_model=None, model="_m_"), [record(0, None)])
+    for shown in (r"\[x\](http://h) &lt;img&gt; # y", r"\*\*a\*\*, b\|c", r"\\x1b\[1m", r"\_m\_"):
+        assert shown in text

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from pruneloop.errors import utf8
 from pruneloop.ranges import Checked, number, refused
 from pruneloop.redaction import public, without_secrets
 
@@ -442,10 +443,10 @@ def point_name(overrides: str) -> str:
         overrides: Hydra's `override_dirname`, such as `prune.amount=0.2,seed=1`.
     """
     name = re.sub(r"[^\w=,.+-]", "-", without_secrets(overrides)).lstrip(".") or "defaults"
-    name = name.encode()[:120].decode(errors="ignore")
+    name = utf8(name)[:120].decode(errors="ignore")
     if name == overrides:
         return name
-    return f"{name}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
+    return f"{name}-{hashlib.sha256(utf8(overrides)).hexdigest()[:8]}"
 
 
 def unless(other: object, value: object) -> object:

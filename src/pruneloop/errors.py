@@ -23,6 +23,11 @@ def printable(text: str) -> str:
     )
 
 
+def utf8(text: str) -> bytes:
+    """Return a text's bytes; what is half of a character, as of a file's name, is escaped."""
+    return text.encode(errors="backslashreplace")
+
+
 def shortened(text: str, most: int) -> str:
     """Return a text of at most `most` characters: its middle goes, as hints stand at the end."""
     if len(text) <= most:

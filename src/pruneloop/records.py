@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pruneloop.durable import hash_file, write_atomically
+from pruneloop.errors import utf8
 from pruneloop.redaction import without_secrets
 
 Text = str | tuple[str, str]
@@ -289,7 +290,7 @@ class RunFolder:
     @staticmethod
     def _write_json(path: Path, content: dict[str, Any]) -> None:
         text = json.dumps(content, ensure_ascii=False, indent=2)
-        write_atomically(path, (text + "\n").encode())
+        write_atomically(path, utf8(text + "\n"))
 
 
 def mark_start(sweep: Path) -> None:
@@ -344,4 +345,4 @@ def _table(
     writer = csv.DictWriter(buffer, names, "", "ignore", lineterminator="\n", quoting=quoting)
     writer.writeheader()
     writer.writerows(rows)
-    return buffer.getvalue().encode()
+    return utf8(buffer.getvalue())

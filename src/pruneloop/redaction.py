@@ -50,7 +50,7 @@ def public(value: Any) -> Any:
     cut = without_secrets(value)
     if cut == value:
         return value
-    return f"{cut}#cut-{hashlib.sha256(value.encode()).hexdigest()[:8]}"
+    return f"{cut}#cut-{hashlib.sha256(value.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def was_cut(value: Any) -> bool:

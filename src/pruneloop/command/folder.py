@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from pruneloop.durable import write_atomically
-from pruneloop.errors import Preempted
+from pruneloop.errors import Preempted, utf8
 from pruneloop.records import RunFolder
 from pruneloop.redaction import public
 
@@ -50,7 +50,9 @@ class JobFiles:
             EnvironmentFault: they cannot be written.
         """
         self._write()
-        file = logging.FileHandler(self._folder.path / "pruneloop.log", encoding="utf-8")
+        file = logging.FileHandler(
+            self._folder.path / "pruneloop.log", encoding="utf-8", errors="backslashreplace"
+        )
         file.setFormatter(_LINES)
         root = logging.getLogger()
         root.removeHandler(self._waiting)
@@ -84,7 +86,7 @@ class JobFiles:
         place = self._folder.path / ".hydra"
         place.mkdir(parents=True, exist_ok=True)
         for name, text in self._texts.items():
-            write_atomically(place / name, text.encode())
+            write_atomically(place / name, utf8(text))
 
 
 def _yaml(node: Any) -> str:

@@ -2,7 +2,10 @@
 
 import io
 import logging
+import os
+import re
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from pruneloop.errors import EnvironmentFault, printable
@@ -28,6 +31,26 @@ def _guarded(*args: Any, **options: Any) -> logging.LogRecord:
     record.msg = "\n".join(map(printable, without_secrets(text).split("\n")))
     record.args = None
     return record
+
+
+def say(lines: Iterable[str], json: bool = False) -> None:
+    """Print lines for as long as somebody reads them; what would act on a terminal is escaped."""
+    shown = _json_escaped if json else printable
+    try:
+        for line in lines:
+            print("\n".join(map(shown, line.split("\n"))))
+        sys.stdout.flush()
+    except BrokenPipeError:  # such as `head`, which has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _json_escaped(line: str) -> str:
+    """Escape what JSON lets stand, and terminals act on, as JSON does."""
+    return re.sub("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]", _escape, line)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def check_tokens() -> None:

@@ -11,6 +11,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
 from pruneloop.command.folder import first_missing
+from pruneloop.command.output import say
 from pruneloop.records import mark_start
 from pruneloop.signals import heed_signals
 
@@ -51,7 +52,7 @@ def summarise(folder: Path) -> int:
     if not any(folder.glob("*/.hydra")):
         return 0  # it ended before its first point
     sweep = read_sweep(folder)
-    print(write_sweep(sweep))
+    say([write_sweep(sweep)])
     return sweep.exit_code
 
 

@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from pruneloop import __version__
+from pruneloop.command.output import say
 from pruneloop.errors import ConfigError
 from pruneloop.locating import find_checkpoint
 from pruneloop.records import RunFolder, Text
@@ -32,9 +31,9 @@ def report(arguments: Sequence[str]) -> None:
 
     if folder.rounds_jsonl.exists():
         write_report(folder)
-        print(folder.report)
+        say([str(folder.report)])
     else:
-        print(write_sweep(read_sweep(folder.path)))
+        say([write_sweep(read_sweep(folder.path))])
 
 
 def inspect(arguments: Sequence[str]) -> None:
@@ -44,7 +43,7 @@ def inspect(arguments: Sequence[str]) -> None:
     checkpoint = parser.parse_args(arguments).checkpoint
     from pruneloop.inspection import table, zeros_of
 
-    print(table(zeros_of(checkpoint)))
+    say([table(zeros_of(checkpoint))])
 
 
 _PREDICT = """
@@ -106,9 +105,9 @@ def predict(arguments: Sequence[str]) -> None:
     source = given.file or ("the command line" if given.sentence else "standard input")
     found = work.predict(checkpoint, texts, source)
     if given.out is not None:
-        _say([work.write_csv(found, given.out)])
+        say([work.write_csv(found, given.out)])
     else:
-        _say(found.json_lines() if given.json else found.lines())
+        say(found.json_lines() if given.json else found.lines(), given.json)
 
 
 def evaluate(arguments: Sequence[str]) -> None:
@@ -134,7 +133,8 @@ def evaluate(arguments: Sequence[str]) -> None:
     from pruneloop.command.evaluate import evaluate as measured
 
     found = measured(given.folder, given.words, given.split)
-    _say([json.dumps(found.facts(), ensure_ascii=False) if given.json else found.table()])
+    text = json.dumps(found.facts(), ensure_ascii=False) if given.json else found.table()
+    say([text], given.json)
 
 
 def _parser(verb: str, description: str | None, examples: str) -> _Parser:
@@ -154,28 +154,18 @@ def _add_folder(parser: _Parser) -> None:
     )
 
 
-def _say(lines: Iterable[str]) -> None:
-    """Print lines for as long as somebody reads them."""
-    try:
-        for line in lines:
-            print(line)
-        sys.stdout.flush()
-    except BrokenPipeError:  # such as `head`, which has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def show_help(arguments: Sequence[str] = ()) -> None:
     """Print every key with its meaning, or those of one group: `pruneloop help data`."""
     from pruneloop.command.help import group_help, whole_help
 
     if len(arguments) > 1:
         raise ConfigError(f"help {' '.join(arguments)}: names more than one group")
-    _say([group_help(arguments[0]) if arguments else whole_help()])
+    say([group_help(arguments[0]) if arguments else whole_help()])
 
 
 def show_version(_: Sequence[str] = ()) -> None:
     """Print this package's version."""
-    _say([f"pruneloop {__version__}"])
+    say([f"pruneloop {__version__}"])
 
 
 VERBS: dict[str, Callable[[Sequence[str]], None]] = {

@@ -16,7 +16,7 @@ from transformers import (
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from pruneloop.durable import fresh_folder, publish_folder, saving, seal_folder
-from pruneloop.errors import InvariantError
+from pruneloop.errors import InvariantError, utf8
 from pruneloop.model.build import PRUNED_MARK
 from pruneloop.model.inputs import LONGEST_TRIED, TOLERANCE, padding_effect
 from pruneloop.pruning import Masks
@@ -57,7 +57,7 @@ def export(
         _save_tokenizer(tokenizer, temporary)
         words = _verify(model, tokenizer, masks, temporary, texts)
         card += _padding_note(padding_effect(model, words, texts[:16]))
-        (temporary / "README.md").write_text(card, encoding="utf-8")
+        (temporary / "README.md").write_bytes(utf8(card))
         seal_folder(temporary)
         publish_folder(temporary, target)
 

@@ -1,10 +1,13 @@
 """Pages and cards out of templates: one file each, that needs no network to be read."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
+
+from pruneloop.errors import printable
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -36,8 +39,15 @@ def megabytes(size: float) -> str:
     return f"{size / 1e6:,.2f} MB"
 
 
+def markdown(value: object) -> str:
+    """Write what a file or a user named as text of Markdown: nothing of it is markup."""
+    text = printable(" ".join(str(value).split()))
+    text = re.sub(r"([\\`*_\[\]|~])|^([#+-]|\d+[.)])", r"\\\g<0>", text)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
 _TEMPLATES.filters.update(
-    percent=percent, score=score, spread=spread, megabytes=megabytes, svg=Markup
+    markdown=markdown, percent=percent, score=score, spread=spread, megabytes=megabytes, svg=Markup
 )
 
 

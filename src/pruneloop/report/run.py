@@ -3,7 +3,7 @@
 from jinja2 import UndefinedError
 
 from pruneloop.durable import write_atomically
-from pruneloop.errors import InputError
+from pruneloop.errors import InputError, utf8
 from pruneloop.records import RunFolder, last_kept
 from pruneloop.report.answer import answers
 from pruneloop.report.figures import accuracy_curve, heat_map, save_png, to_svg
@@ -64,5 +64,5 @@ def _write_report(folder: RunFolder) -> None:
         # One bit for each prunable weight says whether its value follows.
         bitmask_bytes=4 * (facts.parameters - kept.zeros) + kept.prunable / 8,
     )
-    write_atomically(folder.report, page.encode())
+    write_atomically(folder.report, utf8(page))
     folder.seal([folder.report, folder.curve, folder.heat_map])

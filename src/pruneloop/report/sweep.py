@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from pruneloop.durable import write_atomically
+from pruneloop.errors import utf8
 from pruneloop.records import RoundRecord
 from pruneloop.report.figures import Tips, new_axes, save_png, styled, to_svg
 from pruneloop.report.page import percent, render, spread
@@ -22,7 +23,7 @@ def write_sweep(sweep: Sweep) -> str:
     write_atomically(sweep.path / "sweep.csv", _csv(sweep))
     figure, tips = _figure(sweep)
     page = render("sweep.html", sweep=sweep, curve=to_svg(figure, tips))
-    write_atomically(sweep.path / "sweep.html", page.encode())
+    write_atomically(sweep.path / "sweep.html", utf8(page))
     save_png(figure, sweep.path / "sweep.png")
     return _summary(sweep)
 
@@ -50,7 +51,7 @@ def _csv(sweep: Sweep) -> bytes:
         ]
         # A swept key may be called as a number is, such as `amount`: the number's own wins.
         writer.writerows({**common, **row} for row in rows or [{}])
-    return buffer.getvalue().encode()
+    return utf8(buffer.getvalue())
 
 
 @styled
