@@ -113,6 +113,8 @@ def test_evidence_is_the_same_on_one_process_and_on_two(tmp_path: Path) -> None:
                 differ += int((tensor != first[name]).sum())
                 total += tensor.numel()
         assert differ <= total / 10_000, (kind, differ, total)
+
+
 def test_what_the_processes_have_found_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"labels": ["0", "1"], "rows of train": "abc"}
     check_same(found)  # alone
