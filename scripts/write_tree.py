@@ -1,6 +1,6 @@
 """Write docs/tree.md: every file of the source with what it is, by its docstring's first line.
 
-    python scripts/write_tree.py
+python scripts/write_tree.py
 """
 
 import ast

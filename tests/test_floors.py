@@ -15,9 +15,10 @@ FLOORS = [
     {"data", "model", "training", "evaluation", "checkpoint", "tracking", "report"}
     | {"hub", "inspection", "locating", "machine"},
     {"prediction"},
-    {"evidence", "teacher", "exports", "facts", "plan", "run_state"},
+    {"evidence", "teacher", "facts", "plan", "run_state"},
+    {"exports"},
     {"dense", "engine", "identity", "measurement", "recorder", "rounding"},
-    {"checkpointer"},
+    {"assembly", "checkpointer"},
     {"loop"},
     {"pipeline"},
     {"command"},

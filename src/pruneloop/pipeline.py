@@ -11,55 +11,31 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
-from datasets import Dataset
-from torch.utils.data import DataLoader
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from pruneloop.assembly import Parts, assemble, read_rows
 from pruneloop.checkpoint import STATE, StateFolder
 from pruneloop.checkpointer import Checkpointer, Live, resume, take_over
-from pruneloop.config import (
-    ClassWeights,
-    Config,
-    Criterion,
-    DistillConfig,
-    ModelConfig,
-    Normalization,
-    PretrainedModel,
-    Tracker,
-    flat,
-)
-from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding, shortest_first
-from pruneloop.data.loading import Data, load_splits, tokenise_splits
-from pruneloop.data.splits import Splits, texts_of
+from pruneloop.config import Config, Criterion, PretrainedModel, Tracker, flat
 from pruneloop.dense import DenseRound, dense_identity
-from pruneloop.engine import Engine, Split
 from pruneloop.errors import printable
-from pruneloop.evaluation import ClassificationScores
-from pruneloop.exports.checkpoint import export
-from pruneloop.exports.predictions import prediction_rows
+from pruneloop.exports.handover import write_checkpoint, write_pages
 from pruneloop.facts import run_facts
 from pruneloop.hub import check_upload, push
 from pruneloop.identity import find_saved, identity, is_finished, same_arithmetic
 from pruneloop.loop import Loop
 from pruneloop.machine import check_batches, check_machine, check_same, processes
-from pruneloop.model.build import Classifier, build, check_name, labels_of
-from pruneloop.model.tokenizers import add_nfc
-from pruneloop.model.values import check_finite, check_prunable
-from pruneloop.plan import Plan, make_plan
-from pruneloop.pruning import Masks, PrunedModel, check_scope, prunable_weights
-from pruneloop.pruning.scope import what_is_left
+from pruneloop.model.build import check_name
+from pruneloop.plan import Plan
+from pruneloop.pruning import check_scope
 from pruneloop.recorder import Recorder, status
 from pruneloop.records import RoundRecord, RunFacts, RunFolder, last_kept
 from pruneloop.report.answer import answer_table
-from pruneloop.report.card import model_card
 from pruneloop.report.predictions import most_lost
 from pruneloop.report.table import plan_table
-from pruneloop.rounding import check_takes
 from pruneloop.run_state import RunState
 from pruneloop.signals import stop_requests
-from pruneloop.teacher import Itself, Teacher, given_teacher
 from pruneloop.tracking import Tracking, check_tracker
-from pruneloop.training import Batch, Distillation
 
 log = logging.getLogger(__name__)
 
@@ -159,12 +135,10 @@ def _go_on(
     shared: Path | None,
     accepted: Callable[[], None] | None,
 ) -> list[RoundRecord]:
-    """Find out where to begin, run the rounds, and export what they leave."""
+    """Find out where to begin, run the rounds, and hand over what they leave."""
     main = accelerator.is_main_process
     with accelerator.main_process_first():
-        split = load_splits(config.data)
-        if given := config.finetune.dense_epochs == 0:
-            split = split.in_order_of(labels_of(config.model), _whose(config.model))
+        split = read_rows(config)
     own = identity(flat(config), accelerator, split.fingerprints)
     check_same(own | {"labels": split.labels, "counts": split.counts})
     saved = find_saved(folder, states, own)
@@ -176,187 +150,81 @@ def _go_on(
     own |= same_arithmetic(saved, accelerator.device)
     if main:
         folder.write_status("running", pid=os.getpid(), host=platform.node())
-    with accelerator.main_process_first():
-        texts = texts_of(split.train)
-        classifier = build(config.model, split.labels, texts, config.seed, keep_head=given)
-        if getattr(config.data, "normalize", Normalization.NFC) == Normalization.NFC:
-            add_nfc(classifier.tokenizer)
-        data = tokenise_splits(split, classifier.tokenizer, classifier.max_length)
-    pruned = _pruned_model(config, classifier)
-    balanced = config.finetune.class_weights == ClassWeights.balanced
-    plan = make_plan(config, pruned.masks, split.balanced_weights() if balanced else ())
-    if warning := check_takes(plan, pruned.masks):
-        log.warning(f"warning: {warning}")
+    parts = assemble(config, split, accelerator, states.path / "scores")
+    own["tokens"] = parts.data.fingerprint
+    _check_processes(parts)
     if main:
-        facts = run_facts(config, overrides, split, data, pruned, plan.zeros, accelerator)
-        _announce(facts, plan, len(pruned.masks))
+        facts = run_facts(
+            config, overrides, split, parts.data, parts.pruned, parts.plan.zeros, accelerator
+        )
+        _announce(facts, parts.plan, len(parts.pruned.masks))
         folder.write_facts(facts)
         folder.write_rejected(split.rejected)
-    teacher = _given_teacher(config.distill, split)
-    scores = states.path / "scores"
-    engine = _engine(config, data, classifier, pruned, accelerator, scores, teacher)
-    own["tokens"] = data.fingerprint
-    check_same({"tokens": data.fingerprint})
-    check_batches(gather_object([engine.batches.order(0, 0)]), len(data.train.rows))
     start_from = Path(config.start_from).expanduser() if config.start_from else None
-    with closing(DenseRound(dense_identity(own, plan, pruned.masks), start_from, shared)) as dense:
-        checkpointer = Checkpointer(
-            states, accelerator, own, config.checkpoint, stop_requested, dense
-        )
+    round_0 = dense_identity(own, parts.plan, parts.pruned.masks)
+    with closing(DenseRound(round_0, start_from, shared)) as dense:
+        policy = config.checkpoint
+        saver = Checkpointer(states, accelerator, own, policy, stop_requested, dense)
         if saved is None:
-            live = _begin(dense, states, plan, engine, checkpointer)
+            live = _begin(dense, states, parts, saver)
         else:
             log.info(f"going on in {folder.path} from round {saved.position['round']}")
-            live = resume(saved, own, states, plan, engine)
-        steps = live.state.steps + (live.tuning.step if live.tuning else 0)
-        with closing(Tracking(accelerator, folder.path, flat(config), steps)) as tracking:
-            recorder = Recorder(folder, tracking, config.rounds, main)
-            keep = partial(_export_round, folder, split, classifier, engine)
-            Loop(
-                plan, engine, live, checkpointer, recorder, keep if config.keep_rounds else None
-            ).run()
+            live = resume(saved, own, states, parts.plan, parts.engine)
+        _run_rounds(config, folder, parts, live, saver)
     if main:
-        records = live.state.records
-        with engine.plain():
-            _export(folder.checkpoint, folder, split, classifier, pruned.masks, records)
-        _report(folder, split, data, live)
-        _say_where(folder, records)
+        with parts.engine.plain():
+            _leave(folder.checkpoint, folder, parts, live.state)
+        write_pages(folder, split, parts.data.test.rows, live.state.predictions)
+        _say_where(folder, live.state.records)
     accelerator.wait_for_everyone()
     return live.state.records
 
 
-def _begin(
-    dense: DenseRound, states: StateFolder, plan: Plan, engine: Engine, checkpointer: Checkpointer
-) -> Live:
+def _check_processes(parts: Parts) -> None:
+    """Make sure that all processes have the same tokens, and divide the rows."""
+    check_same({"tokens": parts.data.fingerprint})
+    order = gather_object([parts.engine.batches.order(0, 0)])
+    check_batches(order, len(parts.data.train.rows))
+
+
+def _begin(dense: DenseRound, states: StateFolder, parts: Parts, saver: Checkpointer) -> Live:
     """Begin a run: with round 0, or behind it, where another run has left one."""
-    accelerator = engine.accelerator
+    accelerator = parts.engine.accelerator
     with accelerator.main_process_first():
         entry = dense.find(accelerator.is_main_process)
     if entry is None:
-        return Live(RunState(left=plan.method(1).units(engine.pruned.masks)), engine.pruned)
+        left = parts.plan.method(1).units(parts.pruned.masks)
+        return Live(RunState(left=left), parts.pruned)
     log.info(f"round 0: taken over from {entry.folder}")
-    live = take_over(entry, states, plan, engine)
-    checkpointer.save(live)  # records are never without a state to go on from
+    live = take_over(entry, states, parts.plan, parts.engine)
+    saver.save(live)  # records are never without a state to go on from
     return live
 
 
-def _pruned_model(config: Config, classifier: Classifier) -> PrunedModel:
-    """Return the model with the weights to prune, and masks of those that are pruned already."""
-    prune = config.prune
-    check_finite(classifier.model)
-    weights = prunable_weights(classifier.model, prune.scope, prune.include, prune.exclude)
-    for line in what_is_left(classifier.model, weights, prune.scope):
-        log.warning(line)
-    masks = Masks.from_zeros(weights)
-    if masks.zeros and (classifier.pruned or prune.keep_zeros):
-        log.info(f"{masks.zeros:,} prunable weights are zero already and stay so")
-    elif masks.zeros:
-        log.info(
-            f"{masks.zeros:,} prunable weights are zero, and nothing says that they were pruned: "
-            "they train like the others (prune.keep_zeros=true keeps them zero)"
-        )
-        masks = Masks.dense(weights)
-    if warning := check_prunable(weights, masks):
-        log.warning(f"warning: {warning}")
-    return PrunedModel(classifier.model, weights, masks)
-
-
-def _engine(
-    config: Config,
-    data: Data,
-    classifier: Classifier,
-    pruned: PrunedModel,
-    accelerator: Accelerator,
-    scores: Path,
-    teacher: Teacher | None,
-) -> Engine:
-    collator = padding(classifier.tokenizer, accelerator.device.type == "cuda")
-    size = config.finetune.batch_size
-
-    def loader(rows: Dataset) -> DataLoader[Batch]:
-        # Without gradients there is room for four times the rows.
-        prepared: DataLoader[Batch] = accelerator.prepare(
-            evaluation_loader(rows, collator, 4 * size)
-        )
-        return prepared
-
-    def split(name: str, rows: Dataset) -> Split:
-        return Split(name, loader(rows), len(rows), metric)
-
-    model = accelerator.prepare(classifier.model)
-    pruned.place()
-    if config.distill.alpha > 0 and teacher is None:
-        rows = data.train.rows
-        teacher = Itself(_distillation(config.distill), model, loader(rows), shortest_first(rows))
-    rank, world = accelerator.process_index, accelerator.num_processes
-    metric = ClassificationScores(scores)
-    return Engine(
-        accelerator=accelerator,
-        model=model,
-        pruned=pruned,
-        batches=TrainingBatches(data.train.rows, collator, size, config.seed, rank, world),
-        validation=split("validation", data.validation.rows),
-        test=split("test", data.test.rows),
-        evidence_batches=config.prune.evidence_batches,
-        teacher=teacher,
-    )
-
-
-def _distillation(config: DistillConfig) -> Distillation:
-    return Distillation(config.alpha, config.temperature)
-
-
-def _given_teacher(config: DistillConfig, split: Splits) -> Teacher | None:
-    """Return a teacher of the user's own; None where there is none."""
-    if config.teacher is None:
-        return None
-    folder = Path(config.teacher).expanduser()
-    return given_teacher(folder, split.labels, texts_of(split.train), _distillation(config))
-
-
-def _whose(config: ModelConfig) -> str:
-    assert isinstance(config, PretrainedModel)
-    return f"model.name={config.name}"
-
-
-def _export(
-    target: Path,
-    folder: RunFolder,
-    split: Splits,
-    classifier: Classifier,
-    masks: Masks,
-    records: list[RoundRecord],
+def _run_rounds(
+    config: Config, folder: RunFolder, parts: Parts, live: Live, saver: Checkpointer
 ) -> None:
-    """Write the model as it is now, with the card that its records make."""
-    facts = folder.read_facts()
-    assert facts is not None
-    texts = texts_of(split.validation)[:32]
-    card = model_card(facts, records)
-    export(classifier.model, classifier.tokenizer, masks, target, texts, card)
+    """Run what is left of the rounds, telling the tracker and the records."""
+    accelerator = parts.engine.accelerator
+    steps = live.state.steps + (live.tuning.step if live.tuning else 0)
+    keep = partial(_leave_round, folder, parts) if config.keep_rounds else None
+    with closing(Tracking(accelerator, folder.path, flat(config), steps)) as tracking:
+        recorder = Recorder(folder, tracking, config.rounds, accelerator.is_main_process)
+        Loop(parts.plan, parts.engine, live, saver, recorder, keep).run()
 
 
-def _export_round(
-    folder: RunFolder, split: Splits, classifier: Classifier, engine: Engine, state: RunState
-) -> None:
+def _leave_round(folder: RunFolder, parts: Parts, state: RunState) -> None:
     """Leave the checkpoint of the round that has just been kept in rounds/NN/."""
-    if engine.accelerator.is_main_process:
+    if parts.engine.accelerator.is_main_process:
         folder.rounds.mkdir(exist_ok=True)
-        target = folder.rounds / f"{state.records[-1].round:02d}"
-        with engine.plain():
-            _export(target, folder, split, classifier, engine.pruned.masks, state.records)
-    engine.accelerator.wait_for_everyone()
+        with parts.engine.plain():
+            _leave(folder.rounds / f"{state.records[-1].round:02d}", folder, parts, state)
+    parts.engine.accelerator.wait_for_everyone()
 
 
-def _report(folder: RunFolder, split: Splits, data: Data, live: Live) -> None:
-    """Write the predictions and the report."""
-    # matplotlib takes half a second to load, which only the end of a run should pay.
-    from pruneloop.report.run import write_report
-
-    said = live.state.predictions
-    assert said.dense is not None
-    folder.write_predictions(prediction_rows(split, data.test.rows, said.dense, said.pruned))
-    folder.seal(folder.records)
-    write_report(folder)
+def _leave(target: Path, folder: RunFolder, parts: Parts, state: RunState) -> None:
+    masks, records = parts.pruned.masks, state.records
+    write_checkpoint(target, folder, parts.split, parts.classifier, masks, records)
 
 
 # -- words -----------------------------------------------------------------------------

@@ -1,0 +1,162 @@
+"""From a configuration to the parts of a run: rows, model, plan, and the engine that has them."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+from datasets import Dataset
+from torch.utils.data import DataLoader
+
+from pruneloop.config import (
+    ClassWeights,
+    Config,
+    DistillConfig,
+    ModelConfig,
+    Normalization,
+    PretrainedModel,
+)
+from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding, shortest_first
+from pruneloop.data.loading import Data, load_splits, tokenise_splits
+from pruneloop.data.splits import Splits, texts_of
+from pruneloop.engine import Engine, Split
+from pruneloop.evaluation import ClassificationScores
+from pruneloop.model.build import Classifier, build, labels_of
+from pruneloop.model.tokenizers import add_nfc
+from pruneloop.model.values import check_finite, check_prunable
+from pruneloop.plan import Plan, make_plan
+from pruneloop.pruning import Masks, PrunedModel, prunable_weights
+from pruneloop.pruning.scope import what_is_left
+from pruneloop.rounding import check_takes
+from pruneloop.teacher import Itself, Teacher, given_teacher
+from pruneloop.training import Batch, Distillation
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of; `split` has its rows as texts, `data` as tokens."""
+
+    split: Splits
+    data: Data
+    classifier: Classifier
+    pruned: PrunedModel
+    plan: Plan
+    engine: Engine
+
+
+def read_rows(config: Config) -> Splits:
+    """Read and divide the rows; a given classifier's labels keep their order.
+
+    Raises:
+        InputError: they cannot be read, or have labels that the classifier lacks.
+    """
+    split = load_splits(config.data)
+    if config.finetune.dense_epochs > 0:
+        return split
+    return split.in_order_of(labels_of(config.model), _whose(config.model))
+
+
+def _whose(config: ModelConfig) -> str:
+    assert isinstance(config, PretrainedModel)
+    return f"model.name={config.name}"
+
+
+def assemble(config: Config, split: Splits, accelerator: Accelerator, scores: Path) -> Parts:
+    """Build or load the model, tokenise the rows, plan the rounds.
+
+    Args:
+        scores: a folder for what scores keep while they are counted.
+
+    Raises:
+        ConfigError, InputError, EnvironmentFault: something does not fit.
+    """
+    with accelerator.main_process_first():
+        texts, given = texts_of(split.train), config.finetune.dense_epochs == 0
+        classifier = build(config.model, split.labels, texts, config.seed, keep_head=given)
+        if getattr(config.data, "normalize", Normalization.NFC) == Normalization.NFC:
+            add_nfc(classifier.tokenizer)
+        data = tokenise_splits(split, classifier.tokenizer, classifier.max_length)
+    pruned = _pruned_model(config, classifier)
+    balanced = config.finetune.class_weights == ClassWeights.balanced
+    plan = make_plan(config, pruned.masks, split.balanced_weights() if balanced else ())
+    if warning := check_takes(plan, pruned.masks):
+        log.warning(f"warning: {warning}")
+    teacher = _given_teacher(config.distill, split)
+    engine = _engine(config, data, classifier, pruned, accelerator, scores, teacher)
+    return Parts(split, data, classifier, pruned, plan, engine)
+
+
+def _pruned_model(config: Config, classifier: Classifier) -> PrunedModel:
+    """Return the model with the weights to prune, and masks of those that are pruned already."""
+    prune = config.prune
+    check_finite(classifier.model)
+    weights = prunable_weights(classifier.model, prune.scope, prune.include, prune.exclude)
+    for line in what_is_left(classifier.model, weights, prune.scope):
+        log.warning(line)
+    masks = Masks.from_zeros(weights)
+    if masks.zeros and (classifier.pruned or prune.keep_zeros):
+        log.info(f"{masks.zeros:,} prunable weights are zero already and stay so")
+    elif masks.zeros:
+        log.info(
+            f"{masks.zeros:,} prunable weights are zero, and nothing says that they were pruned: "
+            "they train like the others (prune.keep_zeros=true keeps them zero)"
+        )
+        masks = Masks.dense(weights)
+    if warning := check_prunable(weights, masks):
+        log.warning(f"warning: {warning}")
+    return PrunedModel(classifier.model, weights, masks)
+
+
+def _engine(
+    config: Config,
+    data: Data,
+    classifier: Classifier,
+    pruned: PrunedModel,
+    accelerator: Accelerator,
+    scores: Path,
+    teacher: Teacher | None,
+) -> Engine:
+    collator = padding(classifier.tokenizer, accelerator.device.type == "cuda")
+    size = config.finetune.batch_size
+
+    def loader(rows: Dataset) -> DataLoader[Batch]:
+        # Without gradients there is room for four times the rows.
+        prepared: DataLoader[Batch] = accelerator.prepare(
+            evaluation_loader(rows, collator, 4 * size)
+        )
+        return prepared
+
+    def split(name: str, rows: Dataset) -> Split:
+        return Split(name, loader(rows), len(rows), metric)
+
+    model = accelerator.prepare(classifier.model)
+    pruned.place()
+    if config.distill.alpha > 0 and teacher is None:
+        rows = data.train.rows
+        teacher = Itself(_distillation(config.distill), model, loader(rows), shortest_first(rows))
+    rank, world = accelerator.process_index, accelerator.num_processes
+    metric = ClassificationScores(scores)
+    return Engine(
+        accelerator=accelerator,
+        model=model,
+        pruned=pruned,
+        batches=TrainingBatches(data.train.rows, collator, size, config.seed, rank, world),
+        validation=split("validation", data.validation.rows),
+        test=split("test", data.test.rows),
+        evidence_batches=config.prune.evidence_batches,
+        teacher=teacher,
+    )
+
+
+def _distillation(config: DistillConfig) -> Distillation:
+    return Distillation(config.alpha, config.temperature)
+
+
+def _given_teacher(config: DistillConfig, split: Splits) -> Teacher | None:
+    """Return a teacher of the user's own; None where there is none."""
+    if config.teacher is None:
+        return None
+    folder = Path(config.teacher).expanduser()
+    return given_teacher(folder, split.labels, texts_of(split.train), _distillation(config))

@@ -1,0 +1,51 @@
+"""What a run hands over at its end, and after every round where that is asked for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets import Dataset
+
+from pruneloop.data.splits import Splits, texts_of
+from pruneloop.exports.checkpoint import export
+from pruneloop.exports.predictions import prediction_rows
+from pruneloop.model.build import Classifier
+from pruneloop.pruning import Masks
+from pruneloop.records import RoundRecord, RunFolder
+from pruneloop.report.card import model_card
+from pruneloop.run_state import Predictions
+
+
+def write_checkpoint(
+    target: Path,
+    folder: RunFolder,
+    split: Splits,
+    classifier: Classifier,
+    masks: Masks,
+    records: Sequence[RoundRecord],
+) -> None:
+    """Write the model as it is now, with the card that its records make.
+
+    Raises:
+        InvariantError: it does not come back as it was.
+        EnvironmentFault: there is no space, or a write was refused.
+    """
+    facts = folder.read_facts()
+    assert facts is not None
+    card = model_card(facts, records)
+    texts = texts_of(split.validation)[:32]
+    export(classifier.model, classifier.tokenizer, masks, target, texts, card)
+
+
+def write_pages(folder: RunFolder, split: Splits, tokenised: Dataset, said: Predictions) -> None:
+    """Write the predictions and the report, and seal the records.
+
+    Args:
+        tokenised: the test rows as they were measured on.
+    """
+    # matplotlib takes half a second to load, which only the end of a run should pay.
+    from pruneloop.report.run import write_report
+
+    assert said.dense is not None
+    folder.write_predictions(prediction_rows(split, tokenised, said.dense, said.pruned))
+    folder.seal(folder.records)
+    write_report(folder)
