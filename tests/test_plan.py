@@ -157,7 +157,7 @@ def test_a_finished_run_builds_nothing(
     def never(*_: object) -> None:
         raise AssertionError("a finished run needs none")
 
-    for name in ("build", "Tracking", "Loop", "tokenise_splits"):
+    for name in ("assemble", "Tracking", "Loop"):
         monkeypatch.setattr(pipeline, name, never)
     folder = pruned.parent
     records = pipeline.run(composed(*SMALL, "prune.amount=0.4"), folder, [])

@@ -68,7 +68,6 @@ class Checkpointer:
         dense: DenseRound,
     ) -> None:
         self._states = states
-        self._archive = states.archive
         self._accelerator = accelerator
         self._identity = identity
         self._policy = policy
@@ -138,7 +137,7 @@ class Checkpointer:
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
                 states.publish({"identity": self._identity, **live.state.position()})
-                self._archive.keep_only(*_needed(live.state))
+                self._states.archive.keep_only(*_needed(live.state))
             accelerator.wait_for_everyone()
         self._last_save = time.monotonic()
 
@@ -168,7 +167,7 @@ class Checkpointer:
         Raises:
             CheckpointError: the archive has lost them.
         """
-        entry = self._archive.read(_epoch(live.state.round, epoch))
+        entry = self._states.archive.read(_epoch(live.state.round, epoch))
         live.pruned.load(entry.tensors("model"), entry.tensors("masks"))
 
     def archive_taught(self, live: Live) -> None:
@@ -183,7 +182,7 @@ class Checkpointer:
         position: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         if self._accelerator.is_main_process:
-            self._archive.write(name, tensors, position)
+            self._states.archive.write(name, tensors, position)
         self._accelerator.wait_for_everyone()
 
     def rewind(self, live: Live) -> None:
@@ -193,7 +192,7 @@ class Checkpointer:
             CheckpointError: the archive has lost them.
         """
         pruned = live.pruned
-        pruned.load(self._archive.read(EARLY).tensors("model"), pruned.masks)
+        pruned.load(self._states.archive.read(EARLY).tensors("model"), pruned.masks)
         pruned.masks.zero_weights(pruned.weights)
 
     def undo(self, live: Live) -> None:
@@ -202,7 +201,7 @@ class Checkpointer:
         Raises:
             CheckpointError: the archive has lost them.
         """
-        entry = self._archive.read(_archived(last_kept(live.state.records).round))
+        entry = self._states.archive.read(_archived(last_kept(live.state.records).round))
         live.pruned.load(entry.tensors("model"), entry.tensors("masks"))
         if live.moved:
             live.moved = entry.tensors(_MOVED)

@@ -18,6 +18,30 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Shows how far a stage is, saves when it is time, and stops where a signal asks for it."""
+
+    live: Live
+    checkpointer: Checkpointer
+    recorder: Recorder
+
+    def look(self) -> None:
+        """Save if it is time, and stop if a signal asked for it."""
+        self.checkpointer.look(self.live)
+
+    @contextmanager
+    def over(self, what: str, batches: Sized) -> Iterator[Callable[[], None]]:
+        """Show a progress bar; yield what to call before every batch."""
+        with self.recorder.bar(self.live.state, what, len(batches)) as bar:
+
+            def look() -> None:
+                bar.update()
+                self.look()
+
+            yield look
+
+
+@dataclass(frozen=True)
 class Loop:
     """A run's rounds, from wherever its live parts are to where its plan has enough.
 
@@ -33,6 +57,11 @@ class Loop:
     recorder: Recorder
     keep: Callable[[RunState], None] | None = None
 
+    @property
+    def watch(self) -> Watch:
+        """What looks after the stages."""
+        return Watch(self.live, self.checkpointer, self.recorder)
+
     def run(self) -> None:
         """Go on to the end.
 
@@ -43,7 +72,7 @@ class Loop:
         state = self.live.state
         self.recorder.begin(state)
         while state.stage is not Stage.DONE:
-            self.look()
+            self.watch.look()
             if state.stage is Stage.PRUNE:
                 self.prune()
             elif state.stage is Stage.SHOCK:
@@ -72,7 +101,7 @@ class Loop:
         method = self.plan.method(state.round)
         recipe = self.plan.recipe(state.round)
         evidence = self.live.moved or self.engine.evidence(
-            method.needs, state.round, recipe, self.look
+            method.needs, state.round, recipe, self.watch.look
         )
         drops = self.plan.drops(state.round, state.factor, pruned.masks)
         try:
@@ -99,7 +128,7 @@ class Loop:
 
     def ask_teacher(self) -> None:
         """Have the teacher, which is still the model itself, judge the training rows once."""
-        with self.looking("teacher", self.engine.batches) as look:
+        with self.watch.over("teacher", self.engine.batches) as look:
             self.live.taught = self.engine.teach(look)
         self.checkpointer.archive_taught(self.live)
 
@@ -161,20 +190,5 @@ class Loop:
 
     def measure(self, split: Split) -> Scores:
         """Score the model on a split."""
-        with self.looking(split.name, split.loader) as look:
+        with self.watch.over(split.name, split.loader) as look:
             return self.engine.measure(split, look)
-
-    @contextmanager
-    def looking(self, what: str, batches: Sized) -> Iterator[Callable[[], None]]:
-        """Show a progress bar; yield what to call before every batch."""
-        with self.recorder.bar(self.live.state, what, len(batches)) as bar:
-
-            def look() -> None:
-                bar.update()
-                self.look()
-
-            yield look
-
-    def look(self) -> None:
-        """Save if it is time, and stop if a signal asked for it."""
-        self.checkpointer.look(self.live)

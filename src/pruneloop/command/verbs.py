@@ -64,27 +64,7 @@ _EVALUATE = """
 
 def predict(arguments: Sequence[str]) -> None:
     """Say the label of every text, with its probability."""
-    parser = _parser("predict", predict.__doc__, _PREDICT)
-    _add_folder(parser)
-    parser.add_argument(
-        "sentence",
-        nargs="*",
-        default=[],
-        help="a text in quotes; without any and without --file, the lines of standard input. "
-        "With --file: how to read it, such as data.quoting=none. Write -- before a text that "
-        "begins with a dash",
-    )
-    parser.add_argument("--file", help="read texts from a csv, tsv, json or parquet file")
-    parser.add_argument(
-        "--text", metavar="COLUMN", help="the column of the texts [text]; A,B for those of pairs"
-    )
-    parser.add_argument(
-        "--pair", action="store_true", help="the sentences are pairs: two by two, in order"
-    )
-    parser.add_argument("--out", type=Path, metavar="CSV", help="write a csv, and print no lines")
-    parser.add_argument(
-        "--json", action="store_true", help="print a JSON object a text, with all probabilities"
-    )
+    parser = _predict_parser()
     given = parser.parse_intermixed_args(arguments)
     if given.text is not None and given.file is None:
         parser.error("--text: names a column of --file, which is not given")
@@ -108,6 +88,31 @@ def predict(arguments: Sequence[str]) -> None:
         say([work.write_csv(found, given.out)])
     else:
         say(found.json_lines() if given.json else found.lines(), given.json)
+
+
+def _predict_parser() -> _Parser:
+    parser = _parser("predict", predict.__doc__, _PREDICT)
+    _add_folder(parser)
+    parser.add_argument(
+        "sentence",
+        nargs="*",
+        default=[],
+        help="a text in quotes; without any and without --file, the lines of standard input. "
+        "With --file: how to read it, such as data.quoting=none. Write -- before a text that "
+        "begins with a dash",
+    )
+    parser.add_argument("--file", help="read texts from a csv, tsv, json or parquet file")
+    parser.add_argument(
+        "--text", metavar="COLUMN", help="the column of the texts [text]; A,B for those of pairs"
+    )
+    parser.add_argument(
+        "--pair", action="store_true", help="the sentences are pairs: two by two, in order"
+    )
+    parser.add_argument("--out", type=Path, metavar="CSV", help="write a csv, and print no lines")
+    parser.add_argument(
+        "--json", action="store_true", help="print a JSON object a text, with all probabilities"
+    )
+    return parser
 
 
 def evaluate(arguments: Sequence[str]) -> None:

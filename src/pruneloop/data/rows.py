@@ -49,6 +49,11 @@ class Corpus:
     test: Rows | None
     name: str
 
+    @property
+    def parts(self) -> list[Rows]:
+        """The rows of every split that there is."""
+        return [self.train, self.test] if self.test else [self.train]
+
 
 def collect(rows: Iterable[Row], config: CorpusData, name: str) -> Rows:
     """Return the texts and labels of rows, and count what is dropped or changed.

@@ -121,36 +121,57 @@ def split(
     """
     labels = in_order(set(corpus.train.labels))
     _check_labels(corpus, labels, label_names, min_rows_per_label)
-    parts = [corpus.train, corpus.test] if corpus.test else [corpus.train]
-    rejected = [row for rows in parts for row in rows.rejected]
-    counts = {
-        "read": sum(rows.read for rows in parts),
-        "empty": sum(rows.empty for rows in parts),
-        "rejected": len(rejected),
-        "normalized": sum(rows.normalized for rows in parts),
-    }
-    train = _dataset(corpus.train, labels)
-    if corpus.test:
-        test = _dataset(corpus.test, labels)
-    else:
-        train, test = _hold_out(train, test_share, seed)
+    train, test = _train_and_test(corpus, labels, test_share, seed)
     whole = len(train) + len(test)
     train = _at_most(train, max_train_rows, max(2, min_rows_per_label), seed, "train")
     test = _at_most(test, max_test_rows, 1, seed, "test")
-    counts["left_out"] = whole - len(train) - len(test)
-    in_test = set(texts_of(test))
-    overlap = [text in in_test for text in texts_of(train)]
-    counts["train_rows_also_in_test"] = sum(overlap)
-    if drop_overlap:
-        train = train.select([i for i, shared in enumerate(overlap) if not shared])
-    counts["dropped_overlap"] = sum(overlap) if drop_overlap else 0
+    left_out = whole - len(train) - len(test)
+    train, overlap = _overlap(train, test, drop_overlap)
     if gone := _missing(train, labels):
         raise InputError(f"data.drop_overlap=true: leaves no training row with the label {gone}")
     train, held_out = _hold_out(train, validation, seed)
-    counts["repeated"] = len(train) + len(held_out) - len({*texts_of(train), *texts_of(held_out)})
-    counts |= {"train": len(train), "validation": len(held_out), "test": len(test)}
-    names = _named(labels, label_names)
+    counts = _counts(corpus) | {
+        "left_out": left_out,
+        "train_rows_also_in_test": overlap,
+        "dropped_overlap": overlap if drop_overlap else 0,
+        "repeated": len(train) + len(held_out) - len({*texts_of(train), *texts_of(held_out)}),
+        "train": len(train),
+        "validation": len(held_out),
+        "test": len(test),
+    }
+    names, rejected = (
+        _named(labels, label_names),
+        [row for rows in corpus.parts for row in rows.rejected],
+    )
     return Splits(corpus.name, train, held_out, test, names, counts, labels, rejected)
+
+
+def _train_and_test(
+    corpus: Corpus, labels: list[str], test_share: float, seed: int
+) -> tuple[Dataset, Dataset]:
+    train = _dataset(corpus.train, labels)
+    if corpus.test:
+        return train, _dataset(corpus.test, labels)
+    return _hold_out(train, test_share, seed)
+
+
+def _overlap(train: Dataset, test: Dataset, drop: bool) -> tuple[Dataset, int]:
+    """Return the training rows, and how many of them stand in test, which may be dropped."""
+    in_test = set(texts_of(test))
+    shared = [text in in_test for text in texts_of(train)]
+    if drop:
+        train = train.select([row for row, twice in enumerate(shared) if not twice])
+    return train, sum(shared)
+
+
+def _counts(corpus: Corpus) -> dict[str, int]:
+    """Return what happened to the rows on the way in."""
+    return {
+        "read": sum(rows.read for rows in corpus.parts),
+        "empty": sum(rows.empty for rows in corpus.parts),
+        "rejected": sum(len(rows.rejected) for rows in corpus.parts),
+        "normalized": sum(rows.normalized for rows in corpus.parts),
+    }
 
 
 def undivided(rows: Rows, label_names: Sequence[str] = ()) -> list[str]:

@@ -5,6 +5,7 @@ import logging
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -108,6 +109,23 @@ def _padding_note(effect: float) -> str:
     return f"\n## Padding\n\n{text[0].upper()}{text[1:]}.\n"
 
 
+def _longest(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    length = min(tokenizer.model_max_length, LONGEST_TRIED)
+    return {"truncation": True, "max_length": length}
+
+
+def _verify_ids(
+    tokenizer: PreTrainedTokenizerBase, words: PreTrainedTokenizerBase, texts: Sequence[Text]
+) -> None:
+    """Make sure that the tokenizer that was saved reads texts as the one that was trained with."""
+    long = _longest(tokenizer)
+    for text in (*texts, *map(_decomposed, texts)):
+        if words([text], **long).data != tokenizer([text], **long).data:
+            raise InvariantError(
+                f"the saved tokenizer gives other ids than the one trained with, for {text!r}"
+            )
+
+
 def _verify(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -127,12 +145,8 @@ def _verify(
         if report.get(key):
             raise InvariantError(f"the saved checkpoint has {key}: {sorted(report[key])}")
     words = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    long = {"truncation": True, "max_length": min(tokenizer.model_max_length, LONGEST_TRIED)}
-    for text in (*texts, *map(_decomposed, texts)):
-        if words([text], **long).data != tokenizer([text], **long).data:
-            raise InvariantError(
-                f"the saved tokenizer gives other ids than the one trained with, for {text!r}"
-            )
+    long = _longest(tokenizer)
+    _verify_ids(tokenizer, words, texts)
     parameters = dict(reloaded.named_parameters())
     for name, mask in masks.items():
         if bool((parameters[name] != 0).logical_and(~mask.cpu()).any()):
