@@ -40,6 +40,20 @@ def states(tmp_path: Path) -> StateFolder:
     return StateFolder(tmp_path / "state")
 
 
+def test_a_file_system_without_locks_is_named_with_the_way_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with (
+        pytest.raises(EnvironmentFault, match=r"state/lock: .*\(No locks available\).*run\.dir"),
+        StateFolder(tmp_path / "state").locked(),
+    ):
+        pass
+
+
 def test_what_was_saved_is_read(states: StateFolder) -> None:
     save(states, 3)
     saved = states.load()

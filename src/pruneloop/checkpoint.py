@@ -6,7 +6,6 @@ ones go only after that. Loading trusts nothing that the manifest does not vouch
 """
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -30,6 +29,7 @@ from pruneloop.durable import (
     remove_folder,
     saving,
     seal_folder,
+    try_lock,
 )
 from pruneloop.errors import CheckpointError, FolderInUse
 
@@ -85,14 +85,12 @@ class StateFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(file):
                 file.seek(0)
                 raise FolderInUse(
                     f"{self.path.parent}: another run is at work here ({file.read().strip()}); "
                     "wait for it, or use another hydra.run.dir"
-                ) from None
+                )
             file.seek(0)
             file.truncate()
             file.write(f"pid {os.getpid()} on {platform.node()}\n")

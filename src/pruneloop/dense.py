@@ -1,6 +1,5 @@
 """Round 0 shared between runs: the same dense fine-tune is trained once."""
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pruneloop.checkpoint import ARCHIVE, DENSE, EARLY, STATE, Archive, SavedState, differences
+from pruneloop.durable import try_lock
 from pruneloop.errors import CheckpointError
 from pruneloop.plan import Plan
 from pruneloop.pruning import Masks
@@ -120,9 +120,7 @@ class DenseRound:
 def _try_lock(folder: Path) -> IO[str] | None:
     """Lock a folder of the shared ones; None if another process holds it."""
     lock = (folder / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    return lock
+    if try_lock(lock):
+        return lock
+    lock.close()
+    return None

@@ -1,12 +1,14 @@
 """Files and folders that are either wholly there or not there at all, also after a crash."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import xxhash
 from safetensors import SafetensorError
@@ -26,6 +28,24 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def try_lock(file: IO[str]) -> bool:
+    """Lock an open file until it is closed or the process dies; False if another has it.
+
+    Raises:
+        EnvironmentFault: the file system has no locks, as some network ones.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{file.name}: this file system cannot lock files ({error.strerror}), so two runs "
+            "could write there at once; choose a hydra.run.dir on another one, and copy it afterwards"
+        ) from error
+    return True
 
 
 def flush_file(path: Path) -> None:

@@ -5,6 +5,7 @@ cannot be read for certain is an error with its line, or is left out and listed 
 """
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -135,7 +136,15 @@ class _Remote:
             kind = InputError if isinstance(error, known) else EnvironmentFault
             raise kind(f"data.name={name}: cannot be loaded ({reason(error)})") from error
         if constants.HF_HUB_OFFLINE:
-            log.info(f"data.name={name}: offline, so its copy in the cache is read")
+            log.info(f"data.name={name}: offline, so its copy in the cache is read{self._since()}")
+
+    def _since(self) -> str:
+        """Say when the copy was made."""
+        files = [file["filename"] for rows in self._splits.values() for file in rows.cache_files]
+        if not files:
+            return ""
+        made = min(Path(file).stat().st_mtime for file in files)
+        return f", of {time.strftime('%Y-%m-%d %H:%M', time.localtime(made))}"
 
     def of(self, split: str) -> Iterator[Row]:
         config, name = self._config, f"{self._config.name} {split}"
