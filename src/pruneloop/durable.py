@@ -42,8 +42,8 @@ def try_lock(file: IO[str]) -> bool:
         return False
     except OSError as error:
         raise EnvironmentFault(
-            f"{file.name}: this file system cannot lock files ({error.strerror}), so two runs "
-            "could write there at once; choose a hydra.run.dir on another one, and copy it afterwards"
+            f"{file.name}: this file system cannot lock files ({error.strerror}), so that two runs "
+            "could write there; choose a hydra.run.dir on another one, and copy it afterwards"
         ) from error
     return True
 
