@@ -3,7 +3,8 @@
     python scripts/sample_figures.py outputs/sample_figures
 
 Every run is `train.py` in a folder of its own below the given one, each seed with rows and
-weights of its own; a finished run is read and not made again. About 20 minutes.
+weights of its own and a round 0 that its three runs share; a finished run is read and not made
+again. About 15 minutes.
 """
 
 import json
@@ -21,9 +22,9 @@ sys.path.insert(0, str(ROOT / "src"))
 from pruneloop.data.sample import generate  # noqa: E402
 
 RUNS = {
+    "default": (),
     "global": ("rounds=8", "prune.amount=0.4"),
     "random": ("rounds=8", "prune.amount=0.4", "prune=random"),
-    "default": (),
 }
 
 
@@ -63,8 +64,10 @@ def main() -> None:
     folder = Path(sys.argv[1]).resolve()
     found: dict[str, list[list[dict[str, float]]]] = {name: [] for name in RUNS}
     for seed in range(5):
+        first = folder / f"default-{seed}"
         for name, changed in RUNS.items():
-            found[name].append(rounds_of(folder / f"{name}-{seed}", seed, changed))
+            start = () if name == "default" else (f"start_from={first}",)
+            found[name].append(rounds_of(folder / f"{name}-{seed}", seed, (*changed, *start)))
     by_ngrams = [ngrams(folder / f"default-{seed}/run.json", seed) for seed in range(5)]
     dense = [run[0]["test_accuracy"] for run in found["default"]]
     print("accuracy and points, in %; mean ± standard deviation, then seeds 0 to 4")
