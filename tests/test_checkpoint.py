@@ -226,7 +226,6 @@ def test_everything_is_flushed_before_it_is_named_and_named_before_old_ones_go(
     monkeypatch.setattr(shutil, "rmtree", rmtree)
     save(states, 2)
     assert log == [
-        "rmtree .writing",
         "fsync model.safetensors",
         "fsync position.json",
         "fsync manifest.json",

@@ -182,7 +182,10 @@ def test_a_mistake_is_answered_by_what_to_type(words: list[str], said: str) -> N
         (["data=nsmcc"], "data=nsmcc: no such option; did you mean nsmc?; one of files, hub"),
         (["resume=last"], "resume: unknown key; the same command in the same folder goes on"),
         (["amount=0.3"], "amount: unknown key; did you mean prune.amount?"),
-        (["data.train=a.csv"], "data.train: is a key of data=files|hub|nsmc|ynat; add that"),
+        (
+            ["data.train=a.csv"],
+            "data.train: is a key of data=files|hub|klue_nli|klue_sts|nsmc|ynat; add that",
+        ),
         (["prune.n=1"], "prune.n: is a key of prune=structured_ln; add that"),
         (["prune.scope=qkv,ffn"], "add -m to run each of them, or write prune.scope=[qkv,ffn]"),
         (["prune.schedule=cubic"], "prune.schedule=cubic: is how prune.target_sparsity is reached"),
@@ -211,7 +214,7 @@ def test_help_has_every_key_with_its_range_and_meaning_and_no_schema() -> None:
     assert all(re.search(rf"^  {re.escape(key)}=", text, re.MULTILINE) for key in plain_keys())
     assert "prune.amount=" in text and "between 0 and 1, the fraction of the kept" in text
     assert "How many times to prune and fine-tune again" in text
-    assert "schema" not in text and "data=files|hub|nsmc|sample|ynat" in text
+    assert "schema" not in text and "data=files|hub|klue_nli|klue_sts|nsmc|sample|ynat" in text
 
 
 def plain_keys() -> set[str]:
@@ -224,6 +227,7 @@ def test_the_help_of_a_group_is_that_group_alone() -> None:
     assert re.findall(r"^  (\S+?)=", text, re.MULTILINE) == [
         "distill.alpha",
         "distill.temperature",
+        "distill.teacher",
     ]
     with pytest.raises(ConfigError, match=r"help dat: no such group; did you mean data\?"):
         group_help("dat")

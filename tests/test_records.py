@@ -25,7 +25,7 @@ def test_json_lines_hold_one_round_each(tmp_path: Path) -> None:
     RunFolder(tmp_path).write_rounds(ROUNDS)
     lines = (tmp_path / "rounds.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    assert [list(row) for row in rows] == [COLUMNS, COLUMNS]
+    assert [list(row) for row in rows] == [[*COLUMNS, "epochs"]] * 2
     assert rows[0]["shock_accuracy"] is None
     assert (rows[1]["round"], rows[1]["zeros"], rows[1]["shock_accuracy"]) == (1, 200, 0.75)
 

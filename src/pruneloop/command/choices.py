@@ -9,7 +9,7 @@ from pathlib import Path
 from pruneloop.config import GROUPS as TYPED
 from pruneloop.config import known_keys
 
-GROUPS = (*TYPED, "experiment")
+GROUPS = (*TYPED, "recipe", "experiment")
 """The groups of conf/ that a run chooses from."""
 
 # As people say it elsewhere.

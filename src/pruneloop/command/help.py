@@ -47,7 +47,7 @@ def group_help(group: str) -> str:
 
 def _of_group(group: str, keys: list[Key]) -> str:
     lines = [f"{group}={'|'.join(options(group))}"] if group in GROUPS else []
-    if group == "experiment":
+    if group in ("recipe", "experiment"):
         lines += [f"  {name:<14}{_first_line(group, name)}" for name in options(group)]
     mine = [key for key in keys if key.group == group]
     lines += [line for _, same in groupby(mine, lambda k: k.meaning) for line in _said(list(same))]

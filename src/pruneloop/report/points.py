@@ -146,6 +146,8 @@ def _read_point(folder: RunFolder, settings: dict[str, str]) -> Point:
     last = is_of_last_command(folder.path)
     try:
         status, rounds = folder.read_status(), folder.read_rounds()
+        if folder.status.exists() and not status:
+            raise ValueError(f"{folder.status.name} is not what a run writes")
     except (OSError, ValueError, TypeError) as error:
         code = CheckpointError.exit_code
         return Point(name, settings, seed, "unreadable", code, repr(error), last, [])
