@@ -141,3 +141,13 @@ def test_a_run_uses_a_protected_file_and_writes_no_secret(tmp_path: Path) -> Non
         assert not any(part in content for part in (b"abc123", b"pass%20", b"user:")), path
     again = Life(tmp_path, "evaluate", "run")
     assert again.wait() == 2 and "was secret and is not on record" in again.errors
+
+
+def test_a_sweep_writes_no_secret(tmp_path: Path) -> None:
+    """Hydra writes the whole command into the sweep's folder before its first point."""
+    url = "data.train='http://user:passw0rd@127.0.0.1:9/a.csv?token=s3cret'"
+    life = Life(tmp_path, "-m", "seed=0,1", "data=files", url, "hydra.sweep.dir=sweep")
+    assert life.wait() == 5, life.errors
+    assert (tmp_path / "sweep/multirun.yaml").exists()
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert not any(part in path.read_bytes() for part in (b"passw0rd", b"s3cret")), path

@@ -40,6 +40,8 @@ class JobFiles:
         }
         self._waiting = logging.handlers.MemoryHandler(sys.maxsize, 100, flushOnClose=False)
         logging.getLogger().addHandler(self._waiting)
+        if self._of_a_sweep:
+            cut_secrets(self._folder.path.parent)
         if self._of_a_sweep and self._is_free():
             self._write()  # a sweep knows its points by it, also those that are killed
 
@@ -87,6 +89,15 @@ class JobFiles:
         place.mkdir(parents=True, exist_ok=True)
         for name, text in self._texts.items():
             write_atomically(place / name, utf8(text))
+
+
+def cut_secrets(sweep: Path) -> None:
+    """Take secrets out of what Hydra has written of a sweep before its first point."""
+    path = sweep / "multirun.yaml"
+    with suppress(OSError):
+        written = path.read_text(encoding="utf-8")
+        if (cleaned := _yaml(OmegaConf.create(written))) != written:
+            write_atomically(path, utf8(cleaned))
 
 
 def _yaml(node: Any) -> str:

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
-from pruneloop.command.folder import first_missing
+from pruneloop.command.folder import cut_secrets, first_missing
 from pruneloop.command.output import say
 from pruneloop.records import mark_start
 from pruneloop.signals import heed_signals
@@ -50,6 +50,7 @@ def summarise(folder: Path) -> int:
     from pruneloop.report.sweep import write_sweep
 
     if not any(folder.glob("*/.hydra")):
+        cut_secrets(folder)
         return 0  # it ended before its first point
     sweep = read_sweep(folder)
     say([write_sweep(sweep)])
