@@ -8,6 +8,8 @@ Needs what the tests need: pip install ".[test]".
 """
 
 import argparse
+import contextlib
+import fcntl
 import functools
 import gzip
 import json
@@ -46,7 +48,6 @@ from support import (  # noqa: E402
     Environment,
     Life,
     Place,
-    before_call,
     die_at,
     read_status,
     signal_at,
@@ -114,7 +115,7 @@ def line_of(life: Life, *codes: int) -> str:
 
 def kills(bench: Bench) -> Iterator[str]:
     """Kill in every window, then go on."""
-    for place, count in WINDOWS[: bench.few(3, 99)]:
+    for place, count in WINDOWS[: bench.few(2, 99)]:
         folder = bench.fresh()
         life = Life(folder, *RUN, before=functools.partial(die_at, place, count))
         code = life.wait(120)
@@ -123,7 +124,7 @@ def kills(bench: Bench) -> Iterator[str]:
 
 def random_kills(bench: Bench) -> Iterator[str]:
     """Kill at random, again and again, until the run is done."""
-    for _ in range(bench.few(0, 5)):
+    for _ in range(bench.few(0, 3)):
         folder, code = bench.fresh(), -signal.SIGKILL
         while code == -signal.SIGKILL:
             life = Life(folder, *RUN)
@@ -176,7 +177,7 @@ def damage(bench: Bench) -> Iterator[str]:
         for path in (bench.done / "run").rglob("*")
         if path.is_file() and path.suffix != ".log" and ".hydra" not in path.parts
     )
-    for name in bench.rng.sample(names, min(len(names), bench.few(3, 30))):
+    for name in bench.rng.sample(names, min(len(names), bench.few(2, 30))):
         folder = bench.fresh(of_done=True)
         path = folder / "run" / name
         content = bytearray(path.read_bytes())
@@ -305,24 +306,29 @@ def secrets(bench: Bench) -> Iterator[str]:
 
 
 def sweeps(bench: Bench) -> Iterator[str]:
-    """Kill a sweep in the middle of its second point, then go on; also joblib's."""
-    launchers: list[tuple[str, ...]] = [()] if bench.quick else [(), ("hydra/launcher=joblib",)]
-    for launcher in launchers:
+    """Kill a sweep in the middle of a point, then go on; also joblib's."""
+    for launcher in [] if bench.quick else [(), ("hydra/launcher=joblib",)]:
         folder = bench.fresh()
-        words = ("-m", "seed=0,1", *launcher, *SWEEP)
-        life = Life(folder, *words, before=functools.partial(kill_when_two, folder))
-        code = life.wait(120)
-        again = Life(folder, *words)
-        if code not in (0, -signal.SIGKILL) or (short := again.wait(180)):
-            yield f"{launcher}: {code}, then {short}: {again.errors[-300:]}"
-            continue
-        states = {seed: read_status(folder / f"sweep/seed={seed}")["state"] for seed in (0, 1)}
-        yield "" if set(states.values()) == {"done"} else f"{launcher}: {states}"
+        line = [sys.executable, str(ROOT / "train.py"), "-m", "seed=0,1", *launcher, *SWEEP]
+        with (folder / "output.txt").open("w") as output:
+            first = subprocess.Popen(line, cwd=folder, stdout=output, stderr=output)
+            begun = folder / "sweep/seed=0/state/state-00000000"
+            wait_until(begun.exists, lambda first=first: first.poll() is not None)
+            first.kill()
+            first.wait()
+            wait_until(functools.partial(is_free, folder / "sweep/seed=0"), lambda: False)
+            code = subprocess.run(line, cwd=folder, stdout=output, stderr=output, timeout=180)
+        states = {read_status(folder / f"sweep/seed={seed}")["state"] for seed in (0, 1)}
+        said = (folder / "output.txt").read_text()[-300:]
+        yield "" if code.returncode == 0 and states == {"done"} else f"{launcher}: {states} {said}"
 
 
-def kill_when_two(folder: Path) -> None:
-    """Die at the second export: a sweep's second point, where this process runs the points."""
-    before_call(EXPORT, 2, lambda: os.kill(os.getpid(), signal.SIGKILL))
+def is_free(run: Path) -> bool:
+    """Whether no process holds a run's folder."""
+    with (run / "state/lock").open() as lock, contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def ranks(bench: Bench) -> Iterator[str]:
