@@ -204,6 +204,10 @@ def test_flags_may_stand_anywhere() -> None:
     assert checked(["seed=1,2", "-m"]) == ["-m", "seed=1,2"]
 
 
+def test_a_pattern_of_options_is_left_to_hydra() -> None:
+    assert checked(["-m", "prune=glob(*_l1)"]) == ["-m", "prune=glob(*_l1)"]
+
+
 def test_a_home_folder_is_found_behind_the_equals_sign(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert checked(["hydra.run.dir=~/runs/one"]) == ["hydra.run.dir=/home/me/runs/one"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString, RangeSweep
+from hydra.core.override_parser.types import Glob, Override, QuotedString, RangeSweep
 from hydra.errors import OverrideParseException
 
 from pruneloop.command.choices import GROUPS, meant, options
@@ -173,7 +173,7 @@ def _values(override: Override) -> Iterator[Any]:
         raise ConfigError(f"{line}: a run needs one; write {key}=VALUE")
     if not override.is_sweep_override():
         yield override.value()
-    elif override.is_discrete_sweep():
+    elif override.is_discrete_sweep() and not isinstance(override.value(), Glob):
         swept = override.value()
         if not isinstance(swept, RangeSweep):
             for value in override.sweep_iterator():
