@@ -9,10 +9,10 @@ lost runs, bit-identical ends, the median time from SIGTERM to exit, and what sa
 
 import argparse
 import hashlib
-import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import statistics
 import sys
@@ -63,14 +63,30 @@ def start(folder: Path, every: int = 4) -> multiprocessing.Process:
     return process
 
 
-def outcome(folder: Path) -> tuple[dict[str, str], list[dict[str, object]]]:
-    """Return the hashes of all that the checkpoint holds, and the records, times aside."""
-    files = sorted((folder / "run/checkpoint").iterdir())
-    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    records = [json.loads(line) for line in (folder / "run/rounds.jsonl").read_text().splitlines()]
-    for record in records:
-        del record["seconds"]
-    return hashes, records
+def outcome(folder: Path) -> dict[str, str]:
+    """Return a hash of every file that a run hands over, by name; times and places aside."""
+    run = folder / "run"
+    found = {}
+    for path in sorted(run.rglob("*")):
+        name = path.relative_to(run).as_posix()
+        if path.is_file() and not name.startswith(_OTHERWISE):
+            content = path.read_bytes().replace(str(folder.resolve()).encode(), b"")
+            found[name] = hashlib.sha256(_without_times(name, content)).hexdigest()
+    return found
+
+
+# The states are many or few, and the log has a line for every start.
+_OTHERWISE = ("state/", "STATUS.json", "pruneloop.log")
+
+
+def _without_times(name: str, content: bytes) -> bytes:
+    if name == "rounds.jsonl":
+        return re.sub(rb'"seconds": [^,}]+', b"", content)
+    if name == "rounds.csv":  # seconds and kept are the last columns
+        return re.sub(rb",[\d.]+,(True|False)", b"", content)
+    if name == "report.html":  # seconds are the last of a round's cells
+        return re.sub(rb"<td>[\d.]+</tr>", b"", content)
+    return content
 
 
 def timed(folder: Path, every: int) -> float:

@@ -191,6 +191,15 @@ def folder(tmp_path: Path) -> RunFolder:
     return folder
 
 
+def test_the_page_says_where_a_result_depends_on_its_batch(folder: RunFolder) -> None:
+    write_report(folder)
+    assert "in its batch" not in folder.report.read_text(encoding="utf-8")
+    card = "# x\n\n## Padding\n\nThe result depends on the others in its batch.\n"
+    (folder.checkpoint / "README.md").write_text(card, encoding="utf-8")
+    write_report(folder)
+    assert "depends on the others in its batch" in folder.report.read_text(encoding="utf-8")
+
+
 def test_the_page_stands_alone(folder: RunFolder) -> None:
     write_report(folder)
     page = folder.report.read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,7 +120,8 @@ class DenseRound:
 
 def _try_lock(folder: Path) -> IO[str] | None:
     """Lock a folder of the shared ones; None if another process holds it."""
-    lock = (folder / "lock").open("w")
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    lock = os.fdopen(os.open(folder / "lock", flags, 0o666), "r+")
     if try_lock(lock):
         return lock
     lock.close()

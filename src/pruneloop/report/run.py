@@ -1,5 +1,7 @@
 """The page of one run, and its pictures."""
 
+from pathlib import Path
+
 from jinja2 import UndefinedError
 
 from pruneloop.durable import write_atomically
@@ -58,6 +60,7 @@ def _write_report(folder: RunFolder) -> None:
         kinds=by_kind(layers),
         confusions=confusions(predictions, facts.data.labels) if predictions else None,
         most_labels=_MOST_LABELS,
+        padding=_said_of_padding(folder.checkpoint),
         changes=changes(predictions),
         examples=_EXAMPLES,
         files={file.name: file.stat().st_size for file in files},
@@ -66,3 +69,10 @@ def _write_report(folder: RunFolder) -> None:
     )
     write_atomically(folder.report, utf8(page))
     folder.seal([folder.report, folder.curve, folder.heat_map])
+
+
+def _said_of_padding(checkpoint: Path) -> str:
+    """Return what the checkpoint's card says of rows whose result depends on their batch."""
+    card = checkpoint / "README.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    return text.partition("\n## Padding\n")[2].partition("\n#")[0].strip()
