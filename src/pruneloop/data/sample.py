@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pruneloop.data.korean import Kind, Word, subject, topic
 from pruneloop.data.sample_verdicts import VERDICTS
 from pruneloop.data.sample_words import (
+    AFTERWARDS,
     ASIDES,
     ASPECTS,
     BELITTLING,
@@ -26,6 +27,7 @@ from pruneloop.data.sample_words import (
     RIVALS,
     SAID,
     SETTINGS,
+    STRESSED,
     Ranked,
 )
 
@@ -36,7 +38,7 @@ NOISE = 0.03
 _REGISTERS: Ranked[Callable[[Word], str]] = Ranked(
     [Word.plain, Word.polite, Word.noted, Word.exclaimed, Word.formal, Word.casual]
 )
-_TAILS = Ranked(["", ".", "!", "..", " ㅋㅋ", " ㅠㅠ", "...", " ㅎㅎ", "~", ";;"])
+_TAILS = Ranked(["", ".", "!", "..", " ㅋㅋ", " ㅠㅠ", "...", " ㅎㅎ", "~", ";;", " ㅋㅋㅋ"])
 _GROUPS = ("p", "p", "p", "a", "a", "c", "c", "w", "w")
 
 
@@ -80,7 +82,9 @@ class _Clauses:
 
     def _short(self, label: int) -> str:
         """One short judgement, or two that agree."""
-        first = self._maybe(SETTINGS, 0.3) + self._verdict(label)
+        first = self._maybe(SETTINGS, 0.3) + self._maybe(STRESSED, 0.05) + self._verdict(label)
+        if self._rng.random() < 0.15:
+            return f"{first} {AFTERWARDS.draw(self._rng)}"
         if self._rng.random() < 0.65:
             return first
         return first + self._one(". ", " ", ", ", "! ", ".. ") + self._verdict(label)

@@ -99,6 +99,9 @@ SETTINGS = _listed(
     "친구랑_봤는데 극장에서_봤는데 어제_봤는데 가족이랑_봤는데 주말에_봤는데 솔직히_말해서 "
     "집에서_봤는데 혼자_봤는데 시사회로_봤는데 아이들이랑_봤는데 남자친구랑_봤는데 다시_봤는데"
 )
+STRESSED = _listed("진짜진짜 너무너무 정말정말 와 아 역시")
+# What stands behind a judgement, whichever it is.
+AFTERWARDS = _listed("진짜 정말 진심 정말로 솔직히 감독님 여러분 진심으로 휴")
 OPENERS = _listed("솔직히 진짜 와 역시 음.. 결론은 아무튼 제_기준에는 한마디로")
 
 
