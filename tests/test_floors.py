@@ -13,7 +13,7 @@ FLOORS = [
     {"durable", "launcher", "ranges", "scores", "signals"},
     {"config", "pruning", "records"},
     {"data", "model", "training", "evaluation", "checkpoint", "tracking", "report"}
-    | {"hub", "inspection", "locating", "machine"},
+    | {"hub", "inspection", "locating", "machine", "shrinking"},
     {"prediction"},
     {"evidence", "teacher", "facts", "plan", "run_state"},
     {"exports"},
