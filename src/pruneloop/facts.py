@@ -87,8 +87,22 @@ def _hardware(accelerator: Accelerator) -> str:
     """Return what the run computes on, as people call it."""
     if accelerator.device.type == "cuda":
         return torch.cuda.get_device_name(accelerator.device)
-    cpu = platform.processor() or platform.machine()
+    return f"{processor()}, {os.cpu_count()} cores"
+
+
+def processor() -> str:
+    """Return what the machine's processor is called."""
     with suppress(OSError):
         found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        cpu = found.group(1) if found else cpu
-    return f"{cpu}, {os.cpu_count()} cores"
+        if found:
+            return found.group(1)
+    return platform.processor() or platform.machine()
+
+
+def has_vnni() -> bool | None:
+    """Return whether the processor multiplies bytes in one instruction; None where nobody says."""
+    with suppress(OSError):
+        flags = re.search(r"^flags\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if flags:
+            return bool({"avx_vnni", "avx512_vnni", "amx_int8"} & {*flags[1].split()})
+    return None

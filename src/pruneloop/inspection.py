@@ -16,8 +16,10 @@ from torch import Tensor
 
 from pruneloop.errors import InputError, reason
 from pruneloop.pruning import kind_of
+from pruneloop.sparse.load_sparse import load_sparse
+from pruneloop.sparse.writing import SPARSE_FILE, is_sparse
 
-_NAMES = ("model.safetensors", "pytorch_model.bin")
+_NAMES = ("model.safetensors", "pytorch_model.bin", SPARSE_FILE)
 
 
 def _files(path: Path) -> list[Path]:
@@ -29,7 +31,7 @@ def _files(path: Path) -> list[Path]:
             return _shards(index)
         if (path / name).is_file():
             return [path / name]
-    raise InputError(f"{path}: holds neither {' nor '.join(_NAMES)}")
+    raise InputError(f"{path}: holds neither {' nor '.join(_NAMES[:2])}")
 
 
 def _shards(index: Path) -> list[Path]:
@@ -45,7 +47,9 @@ def _shards(index: Path) -> list[Path]:
 
 def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     try:
-        if path.suffix == ".safetensors":
+        if is_sparse(path):
+            yield from load_sparse(str(path)).items()
+        elif path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 (it is no mapping)
                     yield name, file.get_tensor(name)

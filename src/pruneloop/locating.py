@@ -5,23 +5,27 @@ from pathlib import Path
 from pruneloop.errors import InputError
 from pruneloop.records import RunFolder
 
+DEPLOYED = "deploy.json"
+"""The file that makes a folder one that `pruneloop deploy` has written."""
+
 
 def find_run(folder: Path) -> RunFolder | None:
-    """Return the run that a folder is, or whose checkpoint it is; None where it is neither."""
+    """Return the run that a folder is, or whose checkpoint or deploy/ it is; None for others."""
     for path in (folder, folder.absolute().parent):
         run = RunFolder(path)
-        if run.facts.is_file() and (path == folder or folder.name == run.checkpoint.name):
+        of_the_run = folder.name in (run.checkpoint.name, run.deploy.name)
+        if run.facts.is_file() and (path == folder or of_the_run):
             return run
     return None
 
 
 def find_checkpoint(folder: Path) -> Path:
-    """Return the folder with the checkpoint: a run's, or the folder itself.
+    """Return the folder with the checkpoint: a run's, or the folder itself, also a deploy/.
 
     Raises:
         InputError: there is none.
     """
-    if (folder / "config.json").is_file():
+    if any((folder / name).is_file() for name in ("config.json", DEPLOYED)):
         return folder
     run = RunFolder(folder)
     if (run.checkpoint / "config.json").is_file():

@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor
+
 from pruneloop.data.splits import Splits, texts_of
 from pruneloop.data.tokenising import check_unknown
+from pruneloop.deployed import Classifier
 from pruneloop.errors import InputError, listed
-from pruneloop.prediction import TextClassifier
 from pruneloop.records import Text
 from pruneloop.report.columns import aligned
 from pruneloop.scores import Confusion, wilson_interval
@@ -32,6 +34,11 @@ class LabelledRows:
         # Sliced: a column that is iterated over is read row by row.
         labels = [data.labels[label] for label in rows["label"][:]]
         return cls(data.name, split, texts_of(rows), labels)
+
+    def thinned(self, most: int) -> "LabelledRows":
+        """Return at most so many of the rows, evenly spaced."""
+        step = -(-len(self.texts) // most)
+        return replace(self, texts=self.texts[::step], labels=self.labels[::step])
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class Measurement:
 
 
 def measure(
-    classifier: TextClassifier,
+    classifier: Classifier,
     rows: LabelledRows,
     longest: int | None = None,
     done: Callable[[int], object] = lambda rows: None,
@@ -111,15 +118,25 @@ def measure(
         InputError: a row has a label that the checkpoint lacks, or the texts are mostly
             unknown to the tokenizer.
     """
+    return judge(classifier, rows, longest, done)[0]
+
+
+def judge(
+    classifier: Classifier,
+    rows: LabelledRows,
+    longest: int | None,
+    done: Callable[[int], object],
+) -> tuple[Measurement, Tensor]:
+    """Measure a classifier as `measure` does; return the label of every row, too."""
     places = _places(classifier.labels, sorted(set(rows.labels)))
     classifier = replace(classifier, longest=min(longest or classifier.longest, classifier.longest))
     encoded = classifier.encode(rows.texts)
     if warning := check_unknown(classifier.unknown(encoded)):
         log.warning(f"warning: {warning}")
-    predicted = classifier.logits(encoded, done).argmax(-1).numpy()
+    predicted = classifier.logits(encoded, done).argmax(-1)
     true = [places[label] for label in rows.labels]
-    confusion = Confusion.of(classifier.labels, true, predicted)
-    return Measurement(rows.data, rows.split, classifier.longest, confusion)
+    confusion = Confusion.of(classifier.labels, true, predicted.numpy())
+    return Measurement(rows.data, rows.split, classifier.longest, confusion), predicted
 
 
 def _places(known: Sequence[str], labels: Sequence[str]) -> dict[str, int]:

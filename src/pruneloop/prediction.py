@@ -63,28 +63,14 @@ class TextClassifier:
             InputError: a text holds half a character, which no tokenizer reads; or the
                 checkpoint was trained on pairs and these are none, or the other way round.
         """
-        pairs = not isinstance(texts[0], str)
-        if self.pairs is not None and self.pairs != pairs:
-            raise InputError(
-                "the checkpoint was trained on pairs of texts: give two columns, such as "
-                "--text premise,hypothesis or data.text=[premise,hypothesis], or --pair A B"
-                if self.pairs
-                else "the checkpoint was trained on single texts, and these are pairs"
-            )
-        for text in texts:
-            for part in parts_of(text):
-                if not part.isascii() and _HALF.search(part):
-                    raise InputError(f"a text is no valid Unicode: {part[:60]!r}")
+        check_texts(texts, self.pairs)
         read = self.tokenizer(list(texts), truncation=True, max_length=self.longest)
         known = inspect.signature(self.model.forward).parameters
         return Encoded({name: column for name, column in read.items() if name in known})
 
     def unknown(self, encoded: "Encoded") -> float:
         """Return the share of the tokens that the tokenizer does not know."""
-        unknown, special = self.tokenizer.unk_token_id, set(self.tokenizer.all_special_ids)
-        ids = [i for row in encoded.columns["input_ids"] for i in row]
-        words = sum(i == unknown or i not in special for i in ids)
-        return sum(i == unknown for i in ids) / max(words, 1)
+        return encoded.unknown(self.tokenizer.unk_token_id, self.tokenizer.all_special_ids)
 
     @torch.inference_mode()
     def logits(
@@ -130,11 +116,37 @@ class Encoded:
         """Return one text."""
         return {name: column[number] for name, column in self.columns.items()}
 
+    def unknown(self, unknown: int | None, special: Sequence[int]) -> float:
+        """Return the share of the id `unknown`; the special ids do not count."""
+        without = set(special) - {unknown}
+        ids = [i for row in self.columns["input_ids"] for i in row if i not in without]
+        return sum(i == unknown for i in ids) / max(len(ids), 1)
+
     def batches(self) -> Iterator[list[int]]:
         """Yield row numbers by length, the longest first: what does not fit is found at once."""
         ids = self.columns["input_ids"]
         order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
         yield from (order[start : start + _BATCH] for start in range(0, len(order), _BATCH))
+
+
+def check_texts(texts: Sequence[Text], pairs: bool | None) -> None:
+    """Refuse texts that a classifier does not read; `pairs` says what it was trained on.
+
+    Raises:
+        InputError: a text holds half a character, which no tokenizer reads; or they are pairs
+            and should be none, or the other way round.
+    """
+    if pairs is not None and pairs == isinstance(texts[0], str):
+        raise InputError(
+            "the checkpoint was trained on pairs of texts: give two columns, such as "
+            "--text premise,hypothesis or data.text=[premise,hypothesis], or --pair A B"
+            if pairs
+            else "the checkpoint was trained on single texts, and these are pairs"
+        )
+    for text in texts:
+        for part in parts_of(text):
+            if not part.isascii() and _HALF.search(part):
+                raise InputError(f"a text is no valid Unicode: {part[:60]!r}")
 
 
 def labels_of(checkpoint: Path) -> list[str]:
@@ -162,7 +174,7 @@ def load_classifier(path: Path) -> TextClassifier:
         InputError: the folder holds no trained single-label classifier with its tokenizer.
         CheckpointError: its files are not what its manifest says.
     """
-    _check_files(path)
+    check_files(path)
     try:
         model = _load_model(path)
         tokenizer = _load_tokenizer(path, model.config.vocab_size)
@@ -183,7 +195,12 @@ def load_classifier(path: Path) -> TextClassifier:
     return TextClassifier(model.eval(), tokenizer, _labels(model.config), longest, pairs)
 
 
-def _check_files(path: Path) -> None:
+def check_files(path: Path) -> None:
+    """Make sure that the files of a folder are what its manifest says, if it has one.
+
+    Raises:
+        CheckpointError: one is not.
+    """
     if not is_sealed(path):
         return
     try:

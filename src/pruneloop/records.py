@@ -160,6 +160,7 @@ class RunFolder:
         self.checkpoint = path / "checkpoint"
         self.rounds = path / "rounds"
         self.control = path / "control"
+        self.deploy = path / "deploy"
         self.report = path / "report.html"
         self.curve = path / "accuracy_vs_sparsity.png"
         self.heat_map = path / "sparsity_by_layer.png"

@@ -12,10 +12,10 @@ from pruneloop.config import DataConfig, FilesData, Precision
 from pruneloop.data import sources
 from pruneloop.data.loading import load_splits
 from pruneloop.data.splits import undivided
+from pruneloop.deployed import load
 from pruneloop.errors import ConfigError, InputError
 from pruneloop.locating import find_checkpoint, find_run
 from pruneloop.measurement import LabelledRows, Measurement, measure
-from pruneloop.prediction import load_classifier
 from pruneloop.records import RunFacts
 from pruneloop.redaction import was_cut
 
@@ -32,26 +32,36 @@ def evaluate(folder: Path, words: Sequence[str], split: str) -> Measurement:
         InputError: the folder, the data, or their labels do not fit.
     """
     checkpoint = find_checkpoint(folder)
-    facts = _run_facts(folder)
+    facts = run_facts(folder)
     if facts is None and not any(word.startswith("data=") for word in words):
         raise ConfigError(
             f"{folder}: is no run's folder, so say which data, such as "
             "data=files data.test=test.csv data.text=review"
         )
-    settings = facts.config if facts else {}
-    own = {k.removeprefix("data."): v for k, v in settings.items() if k.startswith("data.")}
-    _check_whole(own, words)
-    config = data_config(words, own, test_only=split == "test")
-    rows = _rows(config, split)
+    rows = _rows(config_of(facts, words, test_only=split == "test"), split)
     if facts and facts.precision != Precision.fp32.name:
         log.warning(
             f"note: the run measured in {facts.precision}, this is in float32, as its checkpoint "
             "is served"
         )
-    classifier = load_classifier(checkpoint)
+    classifier = load(checkpoint)
     longest = facts.data.max_length if facts else None
     with tqdm(total=len(rows.texts), unit="row", leave=False, disable=None, delay=0.5) as bar:
         return measure(classifier, rows, longest, bar.update)
+
+
+def config_of(
+    facts: RunFacts | None, words: Sequence[str] = (), test_only: bool = False
+) -> DataConfig:
+    """Return the data that a run was trained on, as words change it.
+
+    Raises:
+        ConfigError: the words cannot be composed, or what was secret of a URL is not given.
+    """
+    settings = facts.config if facts else {}
+    own = {k.removeprefix("data."): v for k, v in settings.items() if k.startswith("data.")}
+    _check_whole(own, words)
+    return data_config(words, own, test_only=test_only)
 
 
 def _check_whole(own: Mapping[str, Any], words: Sequence[str]) -> None:
@@ -75,7 +85,12 @@ def _rows(config: DataConfig, split: str) -> LabelledRows:
     return LabelledRows(corpus.name, split, corpus.test.whole, labels)
 
 
-def _run_facts(folder: Path) -> RunFacts | None:
+def run_facts(folder: Path) -> RunFacts | None:
+    """Return what the run of a folder has recorded; None where it is none's.
+
+    Raises:
+        InputError: another version has recorded it.
+    """
     run = find_run(folder)
     if run is None:
         return None

@@ -94,9 +94,9 @@ def predict(checkpoint: Path, texts: Sequence[Text], source: str) -> Predictions
         raise InputError(f"{source}: holds no text")
     from tqdm import tqdm
 
-    from pruneloop.prediction import load_classifier
+    from pruneloop.deployed import load
 
-    classifier = load_classifier(checkpoint)
+    classifier = load(checkpoint)
     encoded = classifier.encode([texts[number] for number in asked])
     if (unknown := classifier.unknown(encoded)) > _UNKNOWN_WARN:
         log.warning(f"warning: {unknown:.0%} of the tokens are unknown to the tokenizer")

@@ -61,6 +61,11 @@ _EVALUATE = """
   pruneloop evaluate CHECKPOINT data=nsmc data.path=/corpora/nsmc
 """
 
+_DEPLOY = """
+  pruneloop deploy outputs/DATE/TIME
+  pruneloop deploy outputs/DATE/TIME --max-drop 0.005 --sparse-file --zstd
+"""
+
 
 def predict(arguments: Sequence[str]) -> None:
     """Say the label of every text, with its probability."""
@@ -142,6 +147,40 @@ def evaluate(arguments: Sequence[str]) -> None:
     say([text], given.json)
 
 
+def deploy(arguments: Sequence[str]) -> None:
+    """Write a run's checkpoint for serving without torch, and measure what it gains and costs."""
+    parser = _parser("deploy", deploy.__doc__, _DEPLOY)
+    parser.add_argument("folder", type=Path, help="the folder of a run")
+    parser.add_argument(
+        "--max-drop",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="the validation accuracy that int8 may lose; else float32 is served [0.01]",
+    )
+    parser.add_argument(
+        "--full-range",
+        action="store_true",
+        help="use 8 bits of a weight instead of 7: for processors with VNNI only",
+    )
+    parser.add_argument(
+        "--sparse-file", action="store_true", help="write the weights without their zeros, too"
+    )
+    parser.add_argument("--zstd", action="store_true", help="write the int8 file compressed, too")
+    given = parser.parse_args(arguments)
+    if not 0 <= given.max_drop < 1:
+        parser.error(f"--max-drop {given.max_drop}: must be from 0 to below 1, such as 0.01")
+    find_checkpoint(given.folder)
+    from pruneloop.exports.onnx_files import check_installed
+
+    check_installed("pruneloop deploy", given.zstd)
+    from pruneloop.command.deploy import deploy_run
+    from pruneloop.deployment.making import Wish
+
+    wish = Wish(given.max_drop, given.full_range, given.sparse_file, given.zstd)
+    say(deploy_run(given.folder, wish))
+
+
 def _parser(verb: str, description: str | None, examples: str) -> _Parser:
     return _Parser(
         f"pruneloop {verb}",
@@ -155,7 +194,7 @@ def _add_folder(parser: _Parser) -> None:
     parser.add_argument(
         "folder",
         type=Path,
-        help="the folder of a run, or any transformers checkpoint of a text classifier",
+        help="the folder of a run, its deploy/, or any transformers checkpoint of a classifier",
     )
 
 
@@ -176,6 +215,7 @@ def show_version(_: Sequence[str] = ()) -> None:
 VERBS: dict[str, Callable[[Sequence[str]], None]] = {
     "predict": predict,
     "evaluate": evaluate,
+    "deploy": deploy,
     "report": report,
     "inspect": inspect,
     "help": show_help,

@@ -26,13 +26,14 @@ _TYPES = 2
 """A table of so few rows stays as it is: there is nothing to win."""
 
 
-def check_installed(what: str) -> None:
-    """Make sure that what reads and writes ONNX is installed.
+def check_installed(what: str, zstd: bool = False) -> None:
+    """Make sure that what reads and writes ONNX is installed, and zstandard where it is used.
 
     Raises:
         EnvironmentFault: it is not; says how to install it.
     """
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+    needed = (*_NEEDED, *(["zstandard"] if zstd else []))
+    if missing := [name for name in needed if find_spec(name) is None]:
         raise EnvironmentFault(
             f'{what}: {", ".join(missing)} missing; pip install "pruneloop[deploy]"'
         )
@@ -84,6 +85,7 @@ def write_fp32(model: PreTrainedModel, inputs: Mapping[str, Tensor], target: Pat
             f"model type {model.config.model_type}: cannot be exported to ONNX ({reason(error)})"
         ) from error
     _write_residuals_as_sums(proto)
+    _drop_traces(proto)
     onnx.save(proto, target)
 
 
@@ -132,6 +134,13 @@ def _write_residuals_as_sums(proto: Any) -> None:
     for node in proto.graph.node:
         if node.op_type == "Add" and node.output[0] in normed:
             node.op_type = "Sum"
+
+
+def _drop_traces(proto: Any) -> None:
+    """Drop what the exporter says of every node: this machine's paths, more than a small model."""
+    for part in (*proto.graph.node, *proto.graph.input, *proto.graph.output, proto.graph, proto):
+        del part.metadata_props[:]
+    del proto.graph.value_info[:]
 
 
 def _round_embeddings(graph: Any) -> None:

@@ -1,0 +1,1 @@
+"""A run's checkpoint as a folder that is served without torch."""

@@ -1,0 +1,110 @@
+"""A deployed model beside its checkpoint: what both say of labelled rows, and how long it takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import pipeline
+
+from pruneloop.deployed import Classifier, OnnxClassifier, Reading, open_model
+from pruneloop.deployment.timing import medians, one_thread, text_of
+from pruneloop.measurement import LabelledRows, Measurement, judge
+from pruneloop.prediction import TextClassifier
+from pruneloop.records import Text
+
+LENGTHS = (32, 64)
+"""Texts of so many tokens are timed."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows to measure on, and how many tokens the run has read of a text."""
+
+    validation: LabelledRows
+    test: LabelledRows
+    longest: int | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a model is worth on both splits, and the labels that it gives the test rows."""
+
+    validation: Measurement
+    test: Measurement
+    labels: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        """The accuracy that decides: on validation."""
+        return self.validation.confusion.accuracy
+
+    def changed(self, before: "Judged") -> float:
+        """Return the share of the test rows that have another label than before."""
+        return float((self.labels != before.labels).double().mean())
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A folder with models, the checkpoint that they come from, and the rows to try them on.
+
+    `done` is told the rows of each batch.
+    """
+
+    folder: Path
+    words: str
+    checkpoint: TextClassifier
+    reading: Reading
+    rows: Rows
+    done: Callable[[int], object]
+
+    def open(self, name: str, threads: int = 0) -> OnnxClassifier:
+        """Open one of the models."""
+        return open_model(
+            self.folder / name, self.words, self.checkpoint.labels, self.reading, threads
+        )
+
+    def judge(self, name: str | None = None) -> Judged:
+        """Ask one of the models about both splits; without a name, the checkpoint."""
+        model: Classifier = self.checkpoint if name is None else self.open(name)
+        longest = self.rows.longest
+        validation, _ = judge(model, self.rows.validation, longest, self.done)
+        test, labels = judge(model, self.rows.test, longest, self.done)
+        return Judged(validation, test, labels)
+
+    def milliseconds(self, names: list[str]) -> dict[str, dict[str, float]]:
+        """Return how long one text takes in one thread, by model and tokens.
+
+        The checkpoint, "", is asked as transformers' pipeline asks it.
+        """
+        tokenizer: Any = self.checkpoint.tokenizer  # its classes are more than pipeline declares
+        found: dict[str, dict[str, float]] = {name: {} for name in ("", *names)}
+        serve = pipeline(
+            "text-classification",
+            model=self.checkpoint.model,
+            tokenizer=tokenizer,
+            device="cpu",
+        )
+        models = {name: self.open(name, threads=1) for name in names}
+        with one_thread():
+            for tokens in sorted({min(length, self.reading.longest) for length in LENGTHS}):
+                text = self._text(tokens)
+                asked = text if isinstance(text, str) else {"text": text[0], "text_pair": text[1]}
+                calls: dict[str, Callable[[], object]] = {
+                    "": lambda asked=asked: serve(asked, truncation=True)  # type: ignore[misc]
+                }
+                for name, model in models.items():
+                    calls[name] = lambda model=model, text=text: model.logits(  # type: ignore[misc]
+                        model.encode([text])
+                    )
+                for name, seconds in medians(calls).items():
+                    found[name][str(tokens)] = seconds * 1000
+        return found
+
+    def _text(self, tokens: int) -> Text:
+        tokenizer, texts = self.checkpoint.tokenizer, self.rows.validation.texts
+        if not self.checkpoint.pairs:
+            return text_of(tokenizer, texts, tokens)
+        half = text_of(tokenizer, texts, tokens // 2 + 1)
+        return half, half

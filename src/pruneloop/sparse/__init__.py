@@ -1,0 +1,1 @@
+"""Weights with many zeros in a small file, and what reads it."""
