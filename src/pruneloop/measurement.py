@@ -126,12 +126,17 @@ def judge(
     rows: LabelledRows,
     longest: int | None,
     done: Callable[[int], object],
+    quiet: bool = False,
 ) -> tuple[Measurement, Tensor]:
-    """Measure a classifier as `measure` does; return the label of every row, too."""
+    """Measure a classifier as `measure` does; return the label of every row, too.
+
+    `quiet` says nothing of tokens that are unknown, as when it has been said before.
+    """
     places = _places(classifier.labels, sorted(set(rows.labels)))
     classifier = replace(classifier, longest=min(longest or classifier.longest, classifier.longest))
     encoded = classifier.encode(rows.texts)
-    if warning := check_unknown(classifier.unknown(encoded)):
+    warning = check_unknown(classifier.unknown(encoded))
+    if warning and not quiet:
         log.warning(f"warning: {warning}")
     predicted = classifier.logits(encoded, done).argmax(-1)
     true = [places[label] for label in rows.labels]

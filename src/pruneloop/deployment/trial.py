@@ -69,8 +69,9 @@ class Trial:
         """Ask one of the models about both splits; without a name, the checkpoint."""
         model: Classifier = self.checkpoint if name is None else self.open(name)
         longest = self.rows.longest
-        validation, _ = judge(model, self.rows.validation, longest, self.done)
-        test, labels = judge(model, self.rows.test, longest, self.done)
+        quiet = name is not None
+        validation, _ = judge(model, self.rows.validation, longest, self.done, quiet)
+        test, labels = judge(model, self.rows.test, longest, self.done, quiet=True)
         return Judged(validation, test, labels)
 
     def milliseconds(self, names: list[str]) -> dict[str, dict[str, float]]:
