@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import pipeline
 
 from pruneloop.deployed import Classifier, OnnxClassifier, Reading, open_model
-from pruneloop.deployment.timing import medians, one_thread, text_of
+from pruneloop.deployment.timing import RUNS, medians, one_thread, text_of
 from pruneloop.measurement import LabelledRows, Measurement, judge
 from pruneloop.prediction import TextClassifier
 from pruneloop.records import Text
@@ -74,7 +74,7 @@ class Trial:
         test, labels = judge(model, self.rows.test, longest, self.done, quiet=True)
         return Judged(validation, test, labels)
 
-    def milliseconds(self, names: list[str]) -> dict[str, dict[str, float]]:
+    def milliseconds(self, names: list[str], runs: int = RUNS) -> dict[str, dict[str, float]]:
         """Return how long one text takes in one thread, by model and tokens.
 
         The checkpoint, "", is asked as transformers' pipeline asks it.
@@ -99,7 +99,7 @@ class Trial:
                     calls[name] = lambda model=model, text=text: model.logits(  # type: ignore[misc]
                         model.encode([text])
                     )
-                for name, seconds in medians(calls).items():
+                for name, seconds in medians(calls, runs).items():
                     found[name][str(tokens)] = seconds * 1000
         return found
 
