@@ -1,6 +1,7 @@
 """`pruneloop deploy`: a folder that is served without torch says what the checkpoint says."""
 
 import csv
+import html
 import importlib.util
 import json
 import os
@@ -243,6 +244,8 @@ def test_what_is_measured_is_what_evaluate_measures(
     assert set(int8["milliseconds"]) == {"32", "64"}
     readme = (run / "deploy/README.md").read_text(encoding="utf-8")
     assert all(line in readme for line in [*facts["table"], *facts["notes"]])
+    page = html.unescape((run / "report.html").read_text(encoding="utf-8"))
+    assert all(line in page for line in [*facts["table"], *facts["notes"]])
 
 
 @pytest.mark.more

@@ -241,6 +241,10 @@ class RunFolder:
             return _read_json(self.status)
         return {}
 
+    def read_deployed(self) -> dict[str, Any]:
+        """Read what `pruneloop deploy` has measured; empty where it has not."""
+        return _read_json(self.deploy / "deploy.json")
+
     def is_done(self) -> bool:
         """Return whether STATUS.json says that the run is finished."""
         return bool(self.read_status().get("state") == "done")

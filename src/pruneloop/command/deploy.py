@@ -12,6 +12,7 @@ from pruneloop.errors import InputError
 from pruneloop.locating import find_run
 from pruneloop.measurement import LabelledRows
 from pruneloop.prediction import load_classifier
+from pruneloop.report.run import write_report
 
 _ROWS = 4_000
 """So many rows of a split are asked at most: int8 has to be asked text by text."""
@@ -40,4 +41,7 @@ def deploy_run(folder: Path, wish: Wish) -> list[str]:
             said.append(
                 f"{part.split}: measured on {len(part.texts):,} of {len(all_rows.texts):,} rows"
             )
+    if run.rounds_jsonl.exists():
+        write_report(run)
+        said.append(f"report: {run.report}")
     return [*said, f"written: {run.deploy}"]

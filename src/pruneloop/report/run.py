@@ -55,6 +55,7 @@ def _write_report(folder: RunFolder) -> None:
         dense=rounds[0],
         last=kept,
         status=folder.read_status(),
+        deployed=folder.read_deployed(),
         curve=to_svg(curve, tips),
         grid=by_layer_and_kind(newest),
         kinds=by_kind(layers),
