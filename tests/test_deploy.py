@@ -28,11 +28,13 @@ from pruneloop.deployment.making import Wish, deploy
 from pruneloop.deployment.timing import medians, text_of
 from pruneloop.deployment.trial import Rows
 from pruneloop.deployment.writing import check_deployable
+from pruneloop.durable import seal_folder
 from pruneloop.errors import CheckpointError, ConfigError, EnvironmentFault, InputError
 from pruneloop.exports import onnx_files
 from pruneloop.measurement import LabelledRows
 from pruneloop.model.tokenizers import train_wordpiece
 from pruneloop.prediction import TextClassifier
+from pruneloop.records import RunFolder
 
 SENTENCES = [text for text, _ in sample.generate(60, seed=3)]
 
@@ -246,6 +248,16 @@ def test_what_is_measured_is_what_evaluate_measures(
     assert all(line in readme for line in [*facts["table"], *facts["notes"]])
     page = html.unescape((run / "report.html").read_text(encoding="utf-8"))
     assert all(line in page for line in [*facts["table"], *facts["notes"]])
+
+
+@pytest.mark.more
+def test_a_report_says_nothing_of_a_checkpoint_that_is_gone(run: Path, tmp_path: Path) -> None:
+    """Such as when the run has gone on since it was deployed."""
+    folder = RunFolder(shutil.copytree(run, tmp_path / "run"))
+    assert folder.read_deployed()["model"] == "model.int8.onnx"
+    (folder.checkpoint / "README.md").write_text("another")
+    seal_folder(folder.checkpoint)
+    assert folder.read_deployed() == {}
 
 
 @pytest.mark.more

@@ -131,6 +131,13 @@ def check_folder(folder: Path) -> list[str]:
     return list(hashes)
 
 
+def manifest(folder: Path) -> dict[str, str]:
+    """Return the hashes that a folder was sealed with, unchecked; none where it is not sealed."""
+    if not is_sealed(folder):
+        return {}
+    return dict(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
+
+
 def hash_file(path: Path) -> str:
     """Return a hash of what a file holds."""
     # Against damage, not forgery: ten times as fast as SHA-256, which would take as long

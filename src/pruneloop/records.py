@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pruneloop.durable import hash_file, write_atomically
+from pruneloop.durable import hash_file, manifest, write_atomically
 from pruneloop.errors import utf8
 from pruneloop.redaction import without_secrets
 
@@ -242,8 +242,9 @@ class RunFolder:
         return {}
 
     def read_deployed(self) -> dict[str, Any]:
-        """Read what `pruneloop deploy` has measured; empty where it has not."""
-        return _read_json(self.deploy / "deploy.json")
+        """Read what `pruneloop deploy` has measured of this checkpoint; empty where it has not."""
+        found = _read_json(self.deploy / "deploy.json")
+        return found if found.get("checkpoint") == manifest(self.checkpoint) else {}
 
     def is_done(self) -> bool:
         """Return whether STATUS.json says that the run is finished."""

@@ -24,7 +24,7 @@ from pruneloop.deployment.writing import (
     write_model,
     write_words,
 )
-from pruneloop.durable import fresh_folder, publish_folder, saving, seal_folder
+from pruneloop.durable import fresh_folder, manifest, publish_folder, saving, seal_folder
 from pruneloop.exports.onnx_files import write_int8
 from pruneloop.facts import has_vnni, processor
 from pruneloop.locating import DEPLOYED
@@ -115,6 +115,7 @@ def _make(
     notes = [why, *_removed(shrunk.neurons, shrunk.heads), _machine()]
     return {
         "model": opened,
+        "checkpoint": manifest(checkpoint),
         "reading": asdict(trial.reading),
         "figures": [asdict(found) for found in figures],
         "removed": {"neurons": shrunk.neurons, "heads": shrunk.heads},
