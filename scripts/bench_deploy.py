@@ -26,7 +26,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from pruneloop.data import sample
 from pruneloop.deployed import open_model
-from pruneloop.deployment.trial import Rows, Trial
+from pruneloop.deployment.trial import CHECKPOINT, Rows, Trial
 from pruneloop.deployment.writing import FP32, INT8, reading_of, write_model, write_words
 from pruneloop.exports.onnx_files import write_int8
 from pruneloop.measurement import LabelledRows
@@ -134,10 +134,10 @@ def _speeds(
     trial = Trial(folder, words, whole, reading_of(whole), Rows(labelled, labelled, None), id)
     times = trial.milliseconds([INT8], runs)
     for tokens, limit in (("32", shape.at_32), ("64", shape.at_64)):
-        speed = times[""][tokens] / times[INT8][tokens]
+        speed = times[CHECKPOINT][tokens] / times[INT8][tokens]
         targets.add(
             f"{shape.name}: speed at {tokens} ({times[INT8][tokens]:.1f} of "
-            f"{times[''][tokens]:.0f} ms)",
+            f"{times[CHECKPOINT][tokens]:.0f} ms)",
             *(speed, limit),
             at_least=True,
         )

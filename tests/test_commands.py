@@ -31,7 +31,7 @@ CHOICES = {
         ("data=hub", "data.name=x/y", "data.text=text", "data.label=label"),
     ],
     "model": [("model=pretrained", "model.name=x/y")],
-    "prune": [("prune=structured_ln",), ("prune=n_m",)],
+    "prune": [("prune=structured_ln",), ("prune=n_m",), ("prune=units",)],
 }
 HYDRA = (
     *("hydra.run.dir", "hydra.sweep.dir", "hydra.mode", "hydra.verbose", "hydra.job.name"),

@@ -31,9 +31,11 @@ from pruneloop.deployment.writing import check_deployable
 from pruneloop.durable import seal_folder
 from pruneloop.errors import CheckpointError, ConfigError, EnvironmentFault, InputError
 from pruneloop.exports import onnx_files
+from pruneloop.exports.smaller import size, without_units
 from pruneloop.measurement import LabelledRows
 from pruneloop.model.tokenizers import train_wordpiece
 from pruneloop.prediction import TextClassifier
+from pruneloop.pruning import Masks, prunable_weights
 from pruneloop.records import RunFolder
 
 SENTENCES = [text for text, _ in sample.generate(60, seed=3)]
@@ -360,6 +362,27 @@ def test_deploying_again_takes_the_place_of_the_first(
     assert (again / "deploy/model.int8.onnx").read_bytes() != (
         run / "deploy/model.int8.onnx"
     ).read_bytes()
+
+
+@pytest.mark.more
+def test_a_smaller_checkpoint_is_compared_with_the_dense_model(tmp_path: Path) -> None:
+    """Which is not there any more, but can be timed and weighed."""
+    made = classifier()
+    with torch.no_grad():
+        made.model.bert.encoder.layer[0].output.dense.weight[:, 10:] = 0
+    masks = Masks.from_zeros(prunable_weights(made.model, ["ffn"]))
+    less = without_units(made.model, made.tokenizer, masks, SENTENCES[:4]).model
+    less.save_pretrained(tmp_path / "checkpoint")
+    rows = LabelledRows("data", "validation", SENTENCES, made.labels * 30)
+    deployed = TextClassifier(less, made.tokenizer, made.labels, 64)
+    deploy(deployed, tmp_path / "checkpoint", tmp_path / "deploy", Rows(rows, rows, None), Wish())
+    facts = json.loads((tmp_path / "deploy/deploy.json").read_text(encoding="utf-8"))
+    dense, checkpoint, *_ = facts["figures"]
+    assert (dense["file"], checkpoint["file"]) == ("dense model", "checkpoint")
+    assert dense["parameters"] == size(made.model) == checkpoint["parameters"] + 22 * 33
+    assert dense["bytes"] == 4 * size(made.model) and dense["test"] is None
+    assert set(dense["milliseconds"]) == set(checkpoint["milliseconds"]) == {"32", "64"}
+    assert facts["table"][1].startswith("dense model") and facts["table"][1].endswith("-")
 
 
 @pytest.mark.more

@@ -15,6 +15,7 @@ from pruneloop.config import (
     ModelConfig,
     Normalization,
     PretrainedModel,
+    UnitPruneConfig,
 )
 from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding, shortest_first
 from pruneloop.data.loading import Data, load_splits, tokenise_splits
@@ -28,6 +29,7 @@ from pruneloop.plan import Plan, make_plan
 from pruneloop.pruning import Masks, PrunedModel, prunable_weights
 from pruneloop.pruning.scope import what_is_left
 from pruneloop.rounding import check_takes
+from pruneloop.shrinking import check_known
 from pruneloop.teacher import Itself, Teacher, given_teacher
 from pruneloop.training import Batch, Distillation
 
@@ -80,7 +82,9 @@ def assemble(config: Config, split: Splits, accelerator: Accelerator, scores: Pa
         data = tokenise_splits(split, classifier.tokenizer, classifier.max_length)
     pruned = _pruned_model(config, classifier)
     balanced = config.finetune.class_weights == ClassWeights.balanced
-    plan = make_plan(config, pruned.masks, split.balanced_weights() if balanced else ())
+    heads = getattr(classifier.model.config, "num_attention_heads", 1)
+    weights = split.balanced_weights() if balanced else ()
+    plan = make_plan(config, pruned.masks, weights, heads)
     if warning := check_takes(plan, pruned.masks):
         log.warning(f"warning: {warning}")
     teacher = _given_teacher(config.distill, split)
@@ -92,6 +96,8 @@ def _pruned_model(config: Config, classifier: Classifier) -> PrunedModel:
     """Return the model with the weights to prune, and masks of those that are pruned already."""
     prune = config.prune
     check_finite(classifier.model)
+    if isinstance(prune, UnitPruneConfig):
+        check_known(classifier.model)
     weights = prunable_weights(classifier.model, prune.scope, prune.include, prune.exclude)
     for line in what_is_left(classifier.model, weights, prune.scope):
         log.warning(line)

@@ -331,6 +331,35 @@ class PatternPruneConfig(PruneConfig):
                 raise refused(f"prune.{key}", value, "excludes prune.pattern", hint)
 
 
+_UNIT_SCOPES = {"ffn": "ffn", "heads": "attention"}
+
+
+@dataclass(kw_only=True, slots=True)
+class UnitPruneConfig(PruneConfig):
+    """Unit pruning's own key: what goes as a whole."""
+
+    units: list[str] = MISSING
+
+    def __post_init__(self) -> None:
+        PruneConfig.__post_init__(self)
+        if not self.units or not {*self.units} <= {*_UNIT_SCOPES}:
+            hint = "try prune.units=[ffn,heads]"
+            raise refused("prune.units", self.units, "must be some of ffn, heads", hint)
+        scope = [_UNIT_SCOPES[kind] for kind in _UNIT_SCOPES if kind in self.units]
+        for key, allowed in (("scope", ([], scope)), ("include", ([],)), ("exclude", ([],))):
+            if getattr(self, key) not in allowed:
+                hint = "the units say what is pruned"
+                raise refused(f"prune.{key}", getattr(self, key), "excludes prune.units", hint)
+        if self.max_layer_sparsity != 1:
+            hint = "one unit of a layer always stays"
+            value = self.max_layer_sparsity
+            raise refused("prune.max_layer_sparsity", value, "excludes prune.units", hint)
+        if self.criterion in (Criterion.wanda, Criterion.movement):
+            hint = "try magnitude, taylor or random"
+            raise refused("prune.criterion", self.criterion.name, "does not rank units", hint)
+        self.scope = scope
+
+
 @dataclass(kw_only=True, slots=True)
 class RewindConfig(Checked):
     """What a round starts from: the weights as they are, or as they were early in round 0."""
@@ -462,7 +491,7 @@ GROUPS: dict[str, tuple[type[Checked], ...]] = {
     "data": (SampleData, FilesData, HubData),
     "model": (TinyModel, PretrainedModel),
     "finetune": (FinetuneConfig,),
-    "prune": (PruneConfig, StructuredPruneConfig, PatternPruneConfig),
+    "prune": (PruneConfig, StructuredPruneConfig, PatternPruneConfig, UnitPruneConfig),
     "rewind": (RewindConfig,),
     "distill": (DistillConfig,),
 }

@@ -27,7 +27,7 @@ from pruneloop.loop import Loop
 from pruneloop.machine import check_batches, check_machine, check_same, processes
 from pruneloop.model.build import check_name
 from pruneloop.plan import Plan
-from pruneloop.pruning import check_scope
+from pruneloop.pruning import UnitMethod, check_scope
 from pruneloop.recorder import Recorder, status
 from pruneloop.records import RoundRecord, RunFacts, RunFolder, last_kept
 from pruneloop.report.answer import answer_table
@@ -224,7 +224,8 @@ def _leave_round(folder: RunFolder, parts: Parts, state: RunState) -> None:
 
 def _leave(target: Path, folder: RunFolder, parts: Parts, state: RunState) -> None:
     masks, records = parts.pruned.masks, state.records
-    write_checkpoint(target, folder, parts.split, parts.classifier, masks, records)
+    units = isinstance(parts.plan.method(1), UnitMethod)
+    write_checkpoint(target, folder, parts.split, parts.classifier, masks, records, units)
 
 
 # -- words -----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pruneloop.config import (
     PruneConfig,
     RewindConfig,
     StructuredPruneConfig,
+    UnitPruneConfig,
     ValidateEvery,
 )
 from pruneloop.errors import ConfigError
@@ -24,6 +25,8 @@ from pruneloop.pruning import (
     Masks,
     Method,
     Single,
+    UnitGroups,
+    UnitMethod,
     criteria,
     drops_by_amount,
     drops_to_target,
@@ -42,7 +45,7 @@ class Plan:
     make both fewer. `method` and `recipe` give a round's own.
     """
 
-    method: Callable[[int], Method]
+    method: Callable[[int], Method | UnitMethod]
     recipe: Callable[[int], Recipe]
     amount: float | None
     planned: Drops
@@ -95,17 +98,20 @@ class Plan:
         return lost <= self.budget.max_drop + 1e-9  # 0.90 - 0.89 is 0.010000000000000009
 
 
-def make_plan(config: Config, masks: Masks, label_weights: Sequence[float] = ()) -> Plan:
+def make_plan(
+    config: Config, masks: Masks, label_weights: Sequence[float] = (), heads: int = 1
+) -> Plan:
     """Plan a run from the masks that it starts with.
 
     Args:
         label_weights: what each label's rows weigh in the loss; none weigh alike.
+        heads: how many attention heads a layer has.
 
     Raises:
         ConfigError: the target is behind the masks already, the cap or the matrices leave
             too little, or the amount is below the budget's smallest.
     """
-    method = method_for(config.prune, config.seed, 1)
+    method = method_for(config.prune, config.seed, 1, heads)
     planned = _planned(config.prune, config.rounds, method, masks)
     _check_room(config.prune, method, masks, planned)
     amount, budget = config.prune.amount, config.budget
@@ -120,7 +126,7 @@ def make_plan(config: Config, masks: Masks, label_weights: Sequence[float] = ())
         so_far = [a + b for a, b in zip(so_far, drops, strict=True)]
         zeros.append(method.zeros(masks, so_far))
     return Plan(
-        method=lambda number: method_for(config.prune, config.seed, number),
+        method=lambda number: method_for(config.prune, config.seed, number, heads),
         recipe=lambda number: recipe_for(config.finetune, number, label_weights),
         amount=config.prune.amount,
         planned=planned,
@@ -131,7 +137,7 @@ def make_plan(config: Config, masks: Masks, label_weights: Sequence[float] = ())
     )
 
 
-def method_for(config: PruneConfig, seed: int, number: int) -> Method:
+def method_for(config: PruneConfig, seed: int, number: int, heads: int = 1) -> Method | UnitMethod:
     """Return the pruning method of a round; only `random` depends on seed and round."""
     criterion: criteria.Criterion
     match config.criterion:
@@ -148,10 +154,14 @@ def method_for(config: PruneConfig, seed: int, number: int) -> Method:
     if isinstance(config, PatternPruneConfig):
         n, m = config.pattern
         return Method(criterion, Blocks(n, m))
+    together = config.group == Group["global"]
+    if isinstance(config, UnitPruneConfig):
+        # Norms of weights add up as squares, first-order changes of the loss as they are.
+        n = 1 if config.criterion == Criterion.taylor else 2
+        return UnitMethod(criterion, UnitGroups(tuple(config.units), together, heads), n)
     units: Lines | Single = Single()
     if isinstance(config, StructuredPruneConfig):
         units = Lines(config.n, config.dim)
-    together = config.group == Group["global"]
     return Method(criterion, Groups(units, together, config.max_layer_sparsity))
 
 
@@ -169,7 +179,7 @@ def recipe_for(config: FinetuneConfig, number: int, label_weights: Sequence[floa
     )
 
 
-def _planned(config: PruneConfig, rounds: int, method: Method, masks: Masks) -> Drops:
+def _planned(config: PruneConfig, rounds: int, method: Method | UnitMethod, masks: Masks) -> Drops:
     kept, target = method.units(masks), config.target_sparsity
     if isinstance(method.groups, Blocks):
         return _by_pattern(method.groups, rounds, masks)
@@ -206,7 +216,9 @@ def _by_pattern(blocks: Blocks, rounds: int, masks: Masks) -> Drops:
     return drops
 
 
-def _check_room(config: PruneConfig, method: Method, masks: Masks, planned: Drops) -> None:
+def _check_room(
+    config: PruneConfig, method: Method | UnitMethod, masks: Masks, planned: Drops
+) -> None:
     """Refuse a plan that a cap, or the last weights of the matrices, will not allow."""
     for group, room in enumerate(method.room(masks)):
         wanted = sum(drops[group] for drops in planned)

@@ -90,6 +90,18 @@ def shrink(model: PreTrainedModel, uniform: bool = True, heads: bool = False) ->
     return Shrunk(smaller, neurons, removed)
 
 
+def width(model: PreTrainedModel) -> int:
+    """Return the feed-forward width of a family that is known."""
+    return int(getattr(model.config, _family(model).width))
+
+
+def of_width(model: PreTrainedModel, neurons: int) -> PreTrainedModel:
+    """Return a classifier of the same kind with random weights and another feed-forward width."""
+    config = copy.deepcopy(model.config)
+    setattr(config, _family(model).width, neurons)
+    return type(model)(config).eval()
+
+
 def without_layers(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
     """Return a copy of a classifier that has only the layers of these numbers.
 
@@ -213,7 +225,9 @@ class _Attention:
 
     def columns(self, heads: Tensor) -> Tensor:
         """Return the columns of `out` that heads have."""
-        return (heads.unsqueeze(1) * self.size + torch.arange(self.size)).flatten()
+        return (
+            heads.unsqueeze(1) * self.size + torch.arange(self.size, device=heads.device)
+        ).flatten()
 
     def constants(self) -> Tensor:
         """Return what each column of `out` gets for every token, nan where that depends on it."""

@@ -20,7 +20,10 @@ _FILES = {
     "data": ["data/sample.yaml", "data/files.yaml", "data/hub.yaml"],
     "model": ["model/tiny.yaml", "model/pretrained.yaml"],
     "finetune": ["finetune/bert.yaml"],
-    "prune": ["prune/global_l1.yaml", "prune/structured_ln.yaml", "prune/n_m.yaml"],
+    "prune": [
+        *("prune/global_l1.yaml", "prune/structured_ln.yaml", "prune/n_m.yaml"),
+        "prune/units.yaml",
+    ],
     "rewind": ["rewind/learning_rate.yaml"],
     "distill": ["distill/none.yaml"],
 }

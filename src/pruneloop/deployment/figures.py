@@ -7,6 +7,7 @@ from pruneloop.measurement import Measurement
 from pruneloop.report.columns import aligned
 
 _ROUNDING = 1e-9
+_NONE = "-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +32,18 @@ class Accuracy:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """One file's; `milliseconds` of one text by its tokens, `changed` of the test predictions."""
+    """One file's; `milliseconds` of one text by its tokens, `changed` of the test predictions.
+
+    The dense model that a smaller checkpoint comes from is not there to be asked.
+    """
 
     file: str
     parameters: int
     bytes: int
     milliseconds: dict[str, float]
-    validation: Accuracy
-    test: Accuracy
-    changed: float
+    validation: Accuracy | None = None
+    test: Accuracy | None = None
+    changed: float | None = None
 
 
 def choose(before: float, within: float, tried: Sequence[tuple[str, float]]) -> str | None:
@@ -48,7 +52,7 @@ def choose(before: float, within: float, tried: Sequence[tuple[str, float]]) -> 
 
 
 def table(figures: Sequence[Figures], opened: str) -> list[str]:
-    """Return a line a file, the checkpoint first, with ratios to it; `opened` is marked."""
+    """Return a line a file, with ratios to the first one; `opened` is marked."""
     first = figures[0]
     times = [f"ms at {tokens}" for tokens in first.milliseconds]
     head = ["", "parameters", "MB", "ratio", *times, "validation", "test", "changed"]
@@ -65,9 +69,9 @@ def table(figures: Sequence[Figures], opened: str) -> list[str]:
                 f"{found.bytes / 1e6:.1f}",
                 f"{found.bytes / first.bytes:.3f}",
                 *speeds,
-                str(found.validation),
-                str(found.test),
-                f"{found.changed:.2%}",
+                str(found.validation or _NONE),
+                str(found.test or _NONE),
+                _NONE if found.changed is None else f"{found.changed:.2%}",
             ]
         )
     return aligned(rows)

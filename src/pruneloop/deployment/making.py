@@ -15,7 +15,7 @@ from pruneloop import __version__
 from pruneloop.deployed import LABELS, TOKENIZER
 from pruneloop.deployment.figures import Accuracy, Figures, choose, table
 from pruneloop.deployment.timing import RUNS
-from pruneloop.deployment.trial import Judged, Rows, Trial
+from pruneloop.deployment.trial import CHECKPOINT, DENSE, Judged, Rows, Trial
 from pruneloop.deployment.writing import (
     FP32,
     INT8,
@@ -28,6 +28,7 @@ from pruneloop.durable import fresh_folder, manifest, publish_folder, saving, se
 from pruneloop.exports.onnx_files import write_int8
 from pruneloop.facts import has_vnni, processor
 from pruneloop.locating import DEPLOYED
+from pruneloop.model.build import DENSE_SIZES
 from pruneloop.prediction import TextClassifier
 from pruneloop.sparse.writing import LOADER, SPARSE_FILE, write_sparse
 
@@ -97,13 +98,14 @@ def _make(
     trial = Trial(folder, words, classifier, reading_of(classifier), rows, done)
     before = trial.judge()
     opened, int8, why = _choose_int8(trial, before, wish)
-    judged = {"": before, FP32: trial.judge(FP32), INT8: int8}
+    judged = {CHECKPOINT: before, FP32: trial.judge(FP32), INT8: int8}
     times = trial.milliseconds([FP32, INT8])
-    sizes = {"": _bytes(checkpoint)} | {n: (folder / n).stat().st_size for n in (FP32, INT8)}
+    sizes = {CHECKPOINT: _bytes(checkpoint)}
+    sizes |= {name: (folder / name).stat().st_size for name in (FP32, INT8)}
     figures = [
         Figures(
-            file=name or "checkpoint",
-            parameters=_parameters(shrunk.model if name else classifier.model),
+            file=name,
+            parameters=_parameters(classifier.model if name == CHECKPOINT else shrunk.model),
             bytes=sizes[name],
             milliseconds=times[name],
             validation=Accuracy.of(found.validation),
@@ -112,6 +114,10 @@ def _make(
         )
         for name, found in judged.items()
     ]
+    if DENSE in times:
+        size = int(getattr(classifier.model.config, DENSE_SIZES)["parameters"])
+        dense = Figures(file=DENSE, parameters=size, bytes=4 * size, milliseconds=times[DENSE])
+        figures.insert(0, dense)
     notes = [why, *_removed(shrunk.neurons, shrunk.heads), _machine()]
     return {
         "model": opened,

@@ -2,17 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import pipeline
+from transformers import PreTrainedModel, pipeline
 
 from pruneloop.deployed import Classifier, OnnxClassifier, Reading, open_model
 from pruneloop.deployment.timing import RUNS, medians, one_thread, text_of
 from pruneloop.measurement import LabelledRows, Measurement, judge
+from pruneloop.model.build import DENSE_SIZES
 from pruneloop.prediction import TextClassifier
 from pruneloop.records import Text
+from pruneloop.shrinking import of_width
+
+CHECKPOINT, DENSE = "checkpoint", "dense model"
 
 LENGTHS = (32, 64)
 """Texts of so many tokens are timed."""
@@ -77,31 +82,29 @@ class Trial:
     def milliseconds(self, names: list[str], runs: int = RUNS) -> dict[str, dict[str, float]]:
         """Return how long one text takes in one thread, by model and tokens.
 
-        The checkpoint, "", is asked as transformers' pipeline asks it.
+        The checkpoint, and the dense model where that was larger, are asked as transformers'
+        pipeline asks them.
         """
-        tokenizer: Any = self.checkpoint.tokenizer  # its classes are more than pipeline declares
-        found: dict[str, dict[str, float]] = {name: {} for name in ("", *names)}
-        serve = pipeline(
-            "text-classification",
-            model=self.checkpoint.model,
-            tokenizer=tokenizer,
-            device="cpu",
-        )
+        dense = dense_model(self.checkpoint.model)
+        torchs = {} if dense is None else {DENSE: self._pipeline(dense)}
+        torchs[CHECKPOINT] = self._pipeline(self.checkpoint.model)
         models = {name: self.open(name, threads=1) for name in names}
+        found: dict[str, dict[str, float]] = {name: {} for name in (*torchs, *models)}
         with one_thread():
             for tokens in sorted({min(length, self.reading.longest) for length in LENGTHS}):
                 text = self._text(tokens)
                 asked = text if isinstance(text, str) else {"text": text[0], "text_pair": text[1]}
                 calls: dict[str, Callable[[], object]] = {
-                    "": lambda asked=asked: serve(asked, truncation=True)  # type: ignore[misc]
+                    name: partial(serve, asked, truncation=True) for name, serve in torchs.items()
                 }
-                for name, model in models.items():
-                    calls[name] = lambda model=model, text=text: model.logits(  # type: ignore[misc]
-                        model.encode([text])
-                    )
+                calls |= {name: partial(_answer, model, text) for name, model in models.items()}
                 for name, seconds in medians(calls, runs).items():
                     found[name][str(tokens)] = seconds * 1000
         return found
+
+    def _pipeline(self, model: PreTrainedModel) -> Callable[..., object]:
+        tokenizer: Any = self.checkpoint.tokenizer  # its classes are more than pipeline declares
+        return pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
 
     def _text(self, tokens: int) -> Text:
         tokenizer, texts = self.checkpoint.tokenizer, self.rows.validation.texts
@@ -109,3 +112,16 @@ class Trial:
             return text_of(tokenizer, texts, tokens)
         half = text_of(tokenizer, texts, tokens // 2 + 1)
         return half, half
+
+
+def dense_model(model: PreTrainedModel) -> PreTrainedModel | None:
+    """Return a model as large as the one that a checkpoint lost units of; None where it lost none.
+
+    Its weights are random: it can be timed and weighed.
+    """
+    sizes = getattr(model.config, DENSE_SIZES, None)
+    return of_width(model, sizes["width"]) if isinstance(sizes, dict) else None
+
+
+def _answer(model: OnnxClassifier, text: Text) -> Tensor:
+    return model.logits(model.encode([text]))

@@ -8,6 +8,7 @@ from datasets import Dataset
 from pruneloop.data.splits import Splits, texts_of
 from pruneloop.exports.checkpoint import export
 from pruneloop.exports.predictions import prediction_rows
+from pruneloop.exports.smaller import without_units
 from pruneloop.model.build import Classifier
 from pruneloop.pruning import Masks
 from pruneloop.records import RoundRecord, RunFolder
@@ -22,8 +23,12 @@ def write_checkpoint(
     classifier: Classifier,
     masks: Masks,
     records: Sequence[RoundRecord],
+    units: bool = False,
 ) -> None:
     """Write the model as it is now, with the card that its records make.
+
+    Args:
+        units: whole units were pruned; the model is written without them.
 
     Raises:
         InvariantError: it does not come back as it was.
@@ -33,7 +38,11 @@ def write_checkpoint(
     assert facts is not None
     card = model_card(facts, records)
     texts = texts_of(split.validation)[:32]
-    export(classifier.model, classifier.tokenizer, masks, target, texts, card)
+    model, tokenizer = classifier.model, classifier.tokenizer
+    if units:
+        smaller = without_units(model, tokenizer, masks, texts)
+        model, masks, card = smaller.model, smaller.masks, card + smaller.note
+    export(model, tokenizer, masks, target, texts, card)
 
 
 def write_pages(folder: RunFolder, split: Splits, tokenised: Dataset, said: Predictions) -> None:

@@ -32,6 +32,9 @@ from pruneloop.records import Text, parts_of
 PRUNED_MARK = "pruneloop"
 """The key of config.json that says what a checkpoint was pruned to."""
 
+DENSE_SIZES = "pruneloop_dense"
+"""The key of config.json that says how large a model was before units were removed."""
+
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 

@@ -13,6 +13,7 @@ from pruneloop.pruning.methods import GlobalL1, LayerL1, Method, RandomGlobal, S
 from pruneloop.pruning.pruned_model import PrunedModel
 from pruneloop.pruning.schedule import drops_by_amount, drops_to_target
 from pruneloop.pruning.scope import check_scope, kind_of, prunable_weights
+from pruneloop.pruning.units import UnitGroups, UnitMethod
 
 __all__ = [
     "Blocks",
@@ -31,6 +32,8 @@ __all__ = [
     "Single",
     "StructuredLn",
     "Taylor",
+    "UnitGroups",
+    "UnitMethod",
     "Wanda",
     "check_scope",
     "drops_by_amount",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pruneloop.errors import InvariantError
 from pruneloop.pruning.masks import Masks
 from pruneloop.pruning.methods import Method
+from pruneloop.pruning.units import UnitMethod
 
 
 class PrunedModel:
@@ -33,7 +34,7 @@ class PrunedModel:
 
     def prune(
         self,
-        method: Method,
+        method: Method | UnitMethod,
         drops: Sequence[int],
         evidence: Mapping[str, Tensor] | None = None,
     ) -> None:
