@@ -75,8 +75,8 @@ def outcome(folder: Path) -> dict[str, str]:
     return found
 
 
-# The states are many or few, and the log has a line for every start.
-_OTHERWISE = ("state/", "STATUS.json", "pruneloop.log")
+# The states are many or few, the log has a line for every start, and Hydra notes the place.
+_OTHERWISE = ("state/", "STATUS.json", "pruneloop.log", ".hydra/hydra.yaml")
 
 
 def _without_times(name: str, content: bytes) -> bytes:

@@ -26,6 +26,14 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
 
 
+@pytest.fixture(autouse=True)
+def own_accelerator() -> Iterator[None]:
+    """Let no test find the processes and the device that another one has chosen."""
+    yield
+    if state := sys.modules.get("accelerate.state"):
+        state.AcceleratorState._reset_state(True)
+
+
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
     """Run train.py in a real second process, in an empty folder."""

@@ -107,8 +107,9 @@ BUDGET = (
     *SMALL,
     *("data.train_rows=1600", "finetune.dense_epochs=6", "finetune.dense_learning_rate=1e-2"),
     *("finetune.learning_rate=1e-6", "prune.amount=0.5", "rounds=5", "budget.max_drop=0.02"),
+    "prune=random",
 )
-"""A run that learns, and that loses more than its budget on the way."""
+"""A run that learns, and that loses more than its budget on the way, as random weights do."""
 
 SWEEP = (*SMALL, "rounds=1", "hydra.sweep.dir=sweep")
 
