@@ -18,14 +18,27 @@ import torch
 from support import (
     PROGRAM,
     ROOT,
+    SHORT,
     SMALL,
     SMALL_DATA,
+    SMALL_MODEL,
     Command,
     Environment,
+    Life,
     judged_wrongly,
     lived_line,
     one_line,
 )
+
+
+def test_relative_paths_are_meant_from_where_they_were_typed(tmp_path: Path) -> None:
+    """Also where Hydra has led the job into its own folder."""
+    lines = [f"이 영화는 {'나쁘다' if n % 2 else '좋다'} {n},{n % 2}" for n in range(100)]
+    (tmp_path / "a.csv").write_text("text,label\n" + "\n".join(lines), encoding="utf-8")
+    words = ("data=files", "data.train=a.csv", "hydra.job.chdir=true", "hydra.run.dir=run")
+    life = Life(tmp_path, *SMALL_MODEL, *SHORT, "rounds=1", *words)
+    assert life.wait() == 0, life.errors
+    assert (tmp_path / "run/checkpoint").is_dir() and not (tmp_path / "run/run").exists()
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,9 @@ def test_a_pattern_of_options_is_left_to_hydra() -> None:
 def test_a_home_folder_is_found_behind_the_equals_sign(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert checked(["hydra.run.dir=~/runs/one"]) == ["hydra.run.dir=/home/me/runs/one"]
+    words = ["data=files", "data.train=[~/a.csv,/b/c.csv]", "model=pretrained", "model.name=~/m"]
+    found = ["data=files", "data.train=[/home/me/a.csv,/b/c.csv]", "model=pretrained"]
+    assert checked(words) == [*found, "model.name=/home/me/m"]
 
 
 def test_help_has_every_key_with_its_range_and_meaning_and_no_schema() -> None:

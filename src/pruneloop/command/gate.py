@@ -32,6 +32,10 @@ _FLAGS: dict[str, tuple[str, ...] | None] = {
         ("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
     ),
 }
+_PATHS = (
+    *("hydra.run.dir", "hydra.sweep.dir", "data.path", "data.train", "data.test", "data.name"),
+    *("model.name", "start_from", "distill.teacher"),
+)
 _COMMANDS = ("--run", "-r", "--multirun", "-m", "--cfg", "-c", "--info", "-i")
 _COMPLETION = ("--shell-completion", "-sc")
 
@@ -111,10 +115,10 @@ def _misspelt(key: str, value: str, word: str, rest: Sequence[str]) -> ConfigErr
 
 def _in_home(word: str) -> str:
     """Put the home folder in the place of `~`, which no shell does behind a `=`."""
-    key, _, value = word.partition("=")
-    if key in ("hydra.run.dir", "hydra.sweep.dir") and value.startswith("~"):
-        return f"{key}={Path(value).expanduser()}"
-    return word
+    key, equals, value = word.partition("=")
+    if key not in _PATHS:
+        return word
+    return key + equals + re.sub(r"(?<![^\[,])~(?=[/,\]]|$)", lambda _: str(Path.home()), value)
 
 
 def refuse_code(arguments: Sequence[str]) -> None:

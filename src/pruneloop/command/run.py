@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 
 import hydra
@@ -102,7 +102,10 @@ def _execute(composed: DictConfig, files: JobFiles | None) -> float | list[float
     folder = Path(hydra_config.runtime.output_dir)
     swept = hydra_config.mode == RunMode.MULTIRUN
     shared = folder.parent / "round0" if swept else None
-    records = pipeline.run(config, folder, overrides, shared, files.accept if files else None)
+    accepted = files.accept if files else None
+    # Paths are meant from where they were typed, also where hydra.job.chdir has led elsewhere.
+    with chdir(hydra_config.runtime.cwd):
+        records = pipeline.run(config, folder, overrides, shared, accepted)
     kept = last_kept(records)
     direction = getattr(hydra_config.sweeper, "direction", None)  # a search has one
     if direction is None:
