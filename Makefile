@@ -46,6 +46,10 @@ test-all:       ## Run all tests: `test`, then `test-more`.
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory test-more
 
+torture: $(VENV)/test-ready  ## Do to small runs all that must not harm them, in about 12 minutes.
+	@echo "make: doing to runs all that must not harm them"
+	@$(PYTHON) scripts/torture.py $(ARGS)
+
 format: $(VENV)/test-ready  ## Format the code and mend what the linter can.
 	@echo "make: formatting"
 	@$(VENV)/bin/ruff format .
@@ -54,5 +58,5 @@ format: $(VENV)/test-ready  ## Format the code and mend what the linter can.
 clean:          ## Remove what setup, builds and runs have made.
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache outputs/20* outputs/sweeps
 
-.PHONY: help setup run test test-more test-all format clean
+.PHONY: help setup run test test-more test-all torture format clean
 .DEFAULT_GOAL := help

@@ -22,12 +22,3 @@ def test_some_of_every_harm(tmp_path: Path, torture: ModuleType) -> None:
     fell_short = torture.scorecard(tmp_path, quick=True, say=lines.append)
     assert not fell_short, fell_short
     assert len(lines) == 11
-
-
-@pytest.mark.more
-@pytest.mark.timeout(1200)
-def test_every_harm(tmp_path: Path, torture: ModuleType) -> None:
-    lines: list[str] = []
-    fell_short = torture.scorecard(tmp_path, quick=False, say=lines.append)
-    assert not fell_short, fell_short
-    assert len(lines) == 1 + len(torture.HARMS)
