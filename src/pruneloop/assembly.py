@@ -100,7 +100,7 @@ def _pruned_model(config: Config, classifier: Classifier) -> PrunedModel:
         check_known(classifier.model)
     weights = prunable_weights(classifier.model, prune.scope, prune.include, prune.exclude)
     for line in what_is_left(classifier.model, weights, prune.scope):
-        log.warning(line)
+        log.log(logging.WARNING if line.startswith("warning") else logging.INFO, line)
     masks = Masks.from_zeros(weights)
     if masks.zeros and (classifier.pruned or prune.keep_zeros):
         log.info(f"{masks.zeros:,} prunable weights are zero already and stay so")

@@ -217,14 +217,14 @@ def as_patterns(names: Iterable[str]) -> list[str]:
 
 
 def what_is_left(model: nn.Module, selected: Container[str], scope: Iterable[str]) -> list[str]:
-    """Return what there is to say of the encoder's matrices that a selection leaves dense.
+    """Return what there is to say of the encoder's matrices that a selection takes or leaves.
 
     Nothing where the scope asks for a part of them only, unless some are of no known kind.
     """
     groups, share = set(scope), encoder_share(model, selected)
     unknown = as_patterns(name for name in unknown_matrices(model) if name not in selected)
     said = []
-    if groups & {"encoder", "encoder_pooler", "all_linear"} and share < 0.9995:
+    if groups & {"encoder", "encoder_pooler", "all_linear"}:
         said.append(f"prune.scope takes {share:.1%} of the weights in the encoder's matrices")
     if unknown and groups - {"embeddings"}:
         said.append(
