@@ -38,9 +38,9 @@ from support import (  # noqa: E402
     EVALUATION,
     EXPORT,
     EXPORT_RENAME,
-    LONG,
     READING,
     REPORT,
+    RUN,
     STATE_FILE,
     SWEEP,
     TORCHRUN,
@@ -54,7 +54,6 @@ from support import (  # noqa: E402
     wait_until,
 )
 
-RUN = (*LONG, "hydra.run.dir=run")
 Before = Callable[[], None]
 WINDOWS: list[tuple[Place, int]] = [
     *(((BACKWARD), 25), (STATE_FILE, 5), (EXPORT_RENAME, 1), (ZEROING, 2)),

@@ -103,6 +103,9 @@ LONG = (
 )
 """A run to be stopped on its way: 81 batches in round 0, 54 in each other; saved every 8."""
 
+RUN = (*LONG, "hydra.run.dir=run")
+"""The same, in a folder that the next life finds again."""
+
 BUDGET = (
     *SMALL,
     *("data.train_rows=1600", "finetune.dense_epochs=6", "finetune.dense_learning_rate=1e-2"),

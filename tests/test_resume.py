@@ -32,6 +32,7 @@ from support import (
     READING,
     REPORT,
     ROOT,
+    RUN,
     STATE_FILE,
     TORCHRUN,
     UNDO,
@@ -49,8 +50,6 @@ from support import (
 )
 
 from pruneloop.durable import seal_folder
-
-RUN = (*LONG, "hydra.run.dir=run")
 
 
 def start(folder: Path, *overrides: str, before: Callable[[], None] | None = None) -> Life:

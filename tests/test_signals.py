@@ -11,9 +11,9 @@ import pytest
 from support import (
     BACKWARD,
     COMMAND_LINE,
-    LONG,
     REPORT,
     ROOT,
+    RUN,
     SWEEP,
     TORCHRUN,
     Life,
@@ -28,8 +28,6 @@ from support import (
 from pruneloop import signals
 from pruneloop.errors import EnvironmentFault, PeerLost
 from pruneloop.machine import machine_faults
-
-RUN = (*LONG, "hydra.run.dir=run")
 
 EVERY = """
 import os, signal

@@ -167,8 +167,7 @@ class Checkpointer:
         Raises:
             CheckpointError: the archive has lost them.
         """
-        entry = self._states.archive.read(_epoch(live.state.round, epoch))
-        live.pruned.load(entry.tensors("model"), entry.tensors("masks"))
+        _put_back(live.pruned, self._states.archive, _epoch(live.state.round, epoch))
 
     def archive_taught(self, live: Live) -> None:
         """Seal the teacher's logits."""
@@ -201,13 +200,20 @@ class Checkpointer:
         Raises:
             CheckpointError: the archive has lost them.
         """
-        entry = self._states.archive.read(_archived(last_kept(live.state.records).round))
-        live.pruned.load(entry.tensors("model"), entry.tensors("masks"))
+        entry = _put_back(
+            live.pruned, self._states.archive, _archived(last_kept(live.state.records).round)
+        )
         if live.moved:
             live.moved = entry.tensors(_MOVED)
 
 
 _TAUGHT, _MOVED = "taught", "moved"
+
+
+def _put_back(pruned: PrunedModel, archive: Archive, name: str) -> SavedState:
+    entry = archive.read(name)
+    pruned.load(entry.tensors("model"), entry.tensors("masks"))
+    return entry
 
 
 def _archived(number: int) -> str:

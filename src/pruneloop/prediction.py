@@ -9,14 +9,12 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
-    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -31,8 +29,10 @@ from pruneloop.errors import (
     listed,
     reason,
 )
+from pruneloop.model.architecture import label_names
 from pruneloop.model.build import PRUNED_MARK
 from pruneloop.model.inputs import LONGEST_TRIED, longest_input
+from pruneloop.model.weights import quiet
 from pruneloop.records import Text, parts_of
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ def labels_of(checkpoint: Path) -> list[str]:
     # Whatever a damaged or foreign file makes the library say.
     except Exception as error:
         raise InputError(f"{checkpoint}: cannot be loaded ({reason(error)})") from error
-    return _labels(config)
+    return label_names(config)
 
 
 def load_classifier(path: Path) -> TextClassifier:
@@ -192,7 +192,7 @@ def load_classifier(path: Path) -> TextClassifier:
     nn.Module.to(model, device)
     mark = getattr(model.config, PRUNED_MARK, None)
     pairs = bool(mark.get("pairs")) if isinstance(mark, dict) else None
-    return TextClassifier(model.eval(), tokenizer, _labels(model.config), longest, pairs)
+    return TextClassifier(model.eval(), tokenizer, label_names(model.config), longest, pairs)
 
 
 def check_files(path: Path) -> None:
@@ -212,10 +212,7 @@ def check_files(path: Path) -> None:
 
 
 def _load_model(path: Path) -> PreTrainedModel:
-    transformers.utils.logging.disable_progress_bar()
-    told = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()  # what it would warn of is refused below
-    try:
+    with quiet():  # what it would warn of is refused below
         model, report = AutoModelForSequenceClassification.from_pretrained(
             path,
             dtype=torch.float32,
@@ -224,8 +221,6 @@ def _load_model(path: Path) -> PreTrainedModel:
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # refused below, by name
         )
-    finally:
-        transformers.utils.logging.set_verbosity(told)
     if report["missing_keys"]:
         missing = listed(sorted(report["missing_keys"]), 3)
         raise InputError(f"{path}: is no trained classifier; it lacks {missing}")
@@ -237,7 +232,7 @@ def _load_model(path: Path) -> PreTrainedModel:
     if report["unexpected_keys"]:
         unused = listed(sorted(report["unexpected_keys"]), 3)
         log.warning(f"warning: {path}: weights that its config.json has no place for: {unused}")
-    labels, kind = _labels(model.config), model.config.problem_type
+    labels, kind = label_names(model.config), model.config.problem_type
     if len(labels) < 2 or kind in _OTHER_HEADS:
         raise InputError(
             f"{path}: does not choose one label of several ({kind or 'it has one output'})"
@@ -245,10 +240,6 @@ def _load_model(path: Path) -> PreTrainedModel:
     if len(set(labels)) < len(labels):
         raise InputError(f"{path}: two of its labels have the same name; see its config.json")
     return model
-
-
-def _labels(config: PretrainedConfig) -> list[str]:
-    return [str(label) for _, label in sorted((config.id2label or {}).items())]
 
 
 def _load_tokenizer(path: Path, rows: int) -> PreTrainedTokenizerBase:

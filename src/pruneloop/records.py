@@ -140,6 +140,9 @@ class RunFacts:
         return isinstance(self.config.get("data.text"), list)
 
 
+ROUND_COLUMNS = tuple(each.name for each in fields(RoundRecord) if each.name != "epochs")
+"""A round's columns in tables; its epochs have a table of their own."""
+
 _MARK = ".started"
 _Record = TypeVar("_Record", LayerRecord, PredictionRecord)
 
@@ -170,11 +173,10 @@ class RunFolder:
         """Write rounds.jsonl and rounds.csv, and epochs.csv where every epoch was measured."""
         lines = "".join(json.dumps(asdict(record)) + "\n" for record in rounds)
         write_atomically(self.rounds_jsonl, lines.encode())
-        content = _csv(RoundRecord, rounds, without=("epochs",))
-        write_atomically(self.rounds_csv, content)
+        write_atomically(self.rounds_csv, csv_of(ROUND_COLUMNS, map(asdict, rounds)))
         epochs = [{"round": record.round, **epoch} for record in rounds for epoch in record.epochs]
         if epochs:
-            write_atomically(self.epochs_csv, _table(list(epochs[0]), epochs))
+            write_atomically(self.epochs_csv, csv_of(list(epochs[0]), epochs))
 
     def write_layers(self, layers: Sequence[LayerRecord]) -> None:
         """Write layers.csv."""
@@ -339,14 +341,15 @@ def _csv(
     without: Sequence[str] = (),
 ) -> bytes:
     names = [each.name for each in fields(kind) if each.name not in without]
-    return _table(names, (asdict(row) for row in rows), quoting)
+    return csv_of(names, (asdict(row) for row in rows), quoting)
 
 
-def _table(
+def csv_of(
     names: Sequence[str],
     rows: Iterable[dict[str, Any]],
     quoting: Literal[0, 1] = csv.QUOTE_MINIMAL,
 ) -> bytes:
+    """Return a csv with these columns; a row may lack some, and have others."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, names, "", "ignore", lineterminator="\n", quoting=quoting)
     writer.writeheader()

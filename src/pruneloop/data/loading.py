@@ -24,16 +24,17 @@ class Data:
     @property
     def truncated(self) -> int:
         """How many rows were cut."""
-        return sum(length > self.max_length for length in self._wholes)
+        return sum(length > self.max_length for length in self.wholes)
 
     @property
     def sufficient_length(self) -> int:
         """The length that cuts at most 1 % of the rows, in tokens."""
-        lengths = sorted(self._wholes)
+        lengths = sorted(self.wholes)
         return lengths[-1 - len(lengths) // 100]
 
     @property
-    def _wholes(self) -> list[int]:
+    def wholes(self) -> list[int]:
+        """The lengths of all rows before they were cut, in tokens."""
         return [*self.train.wholes, *self.validation.wholes, *self.test.wholes]
 
     @property
@@ -78,7 +79,7 @@ def _cut(data: Data, most: int) -> str:
     Args:
         most: the longest that model and tokenizer take.
     """
-    share = data.truncated / len(data.train.wholes + data.validation.wholes + data.test.wholes)
+    share = data.truncated / len(data.wholes)
     said = f"{data.truncated:,} rows truncated ({share:.1%}"
     enough = data.sufficient_length
     if data.max_length < enough <= most:

@@ -16,6 +16,11 @@ _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _KERNEL_KEYS = ("attn_implementation", "_attn_implementation", "experts_implementation")
 
 
+def label_names(config: PretrainedConfig) -> list[str]:
+    """Return the labels of a classifier, in the order of its outputs."""
+    return [str(label) for _, label in sorted((config.id2label or {}).items())]
+
+
 def read_config(name: str, revision: str | None) -> PretrainedConfig:
     """Read a model's config, without its code, and refuse what could not be trained as it is.
 

@@ -17,7 +17,7 @@ from transformers import (
 
 from pruneloop.config import ModelConfig, PretrainedModel, TinyModel, Tokenizer
 from pruneloop.errors import EnvironmentFault, InputError, PruneloopError, reason
-from pruneloop.model.architecture import fit_config, read_config
+from pruneloop.model.architecture import fit_config, label_names, read_config
 from pruneloop.model.inputs import (
     check_forward,
     check_padding,
@@ -84,7 +84,7 @@ def labels_of(config: ModelConfig) -> list[str]:
             f"model.name={config.name}: its classifier was trained for {shape.problem_type}; "
             "finetune.dense_epochs=0 keeps it as it is, so train it anew: finetune.dense_epochs=3"
         )
-    return [str(label) for _, label in sorted((shape.id2label or {}).items())]
+    return label_names(shape)
 
 
 def _source(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from transformers import (
 )
 from transformers.utils import logging as their_logging
 
-from pruneloop.errors import InputError
+from pruneloop.errors import InputError, listed
 from pruneloop.pruning import Masks
 from pruneloop.pruning.scope import head
 from pruneloop.pruning.torch_form import from_torch, to_torch
@@ -64,7 +64,7 @@ def load_weights(
     if keep_head and (new := found.missing | found.mismatched.keys()):
         raise InputError(
             f"model.name={name}: is no trained classifier, which finetune.dense_epochs=0 keeps as "
-            f"it is: {_listed(new)} would start from random weights; train it first: "
+            f"it is: {listed(sorted(new), 3)} would start from random weights; train it first: "
             "finetune.dense_epochs=3"
         )
     _say_what_is_new(found)
@@ -88,7 +88,7 @@ def _fresh(model: PreTrainedModel) -> PreTrainedModel:
 def _read(
     name: str, revision: str | None, config: PretrainedConfig, renamed: dict[str, str]
 ) -> _Found:
-    with _quiet():
+    with quiet():
         model, report = AutoModelForSequenceClassification.from_pretrained(
             name,
             revision=revision,
@@ -133,7 +133,7 @@ def _read_masked(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from printing its own report: what matters of it is said in a line."""
     before, bars = their_logging.get_verbosity(), their_logging.is_progress_bar_enabled()
     their_logging.set_verbosity_error()
@@ -154,7 +154,7 @@ def _check(name: str, found: _Found) -> None:
         "has besides": {k for k in found.unexpected if _is_inside(k, found.model)},
         "has in another shape": found.mismatched.keys() - classifier,
     }
-    said = [f"{what} {_listed(keys)}" for what, keys in wrong.items() if keys]
+    said = [f"{what} {listed(sorted(keys), 3)}" for what, keys in wrong.items() if keys]
     if said:
         raise InputError(
             f"model.name={name}: its weights are not those of its config.json: the file "
@@ -171,12 +171,6 @@ def _is_inside(key: str, model: PreTrainedModel) -> bool:
     return inside and not _POOLER.search(key) and not _COMPUTED.search(key)
 
 
-def _listed(keys: Iterable[str], most: int = 3) -> str:
-    names = sorted(keys)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
 def _say_what_is_new(found: _Found) -> None:
     labels = found.model.config.num_labels
     classifier = head(found.model)
@@ -184,12 +178,12 @@ def _say_what_is_new(found: _Found) -> None:
         rows = next(iter(found.mismatched.values()))[0]
         log.info(
             f"the classifier is new for {labels} labels: the checkpoint's is for {rows} "
-            f"({_listed(found.mismatched)})"
+            f"({listed(sorted(found.mismatched), 3)})"
         )
     elif found.missing & classifier:
         log.info(
             f"the classifier is new for {labels} labels: the checkpoint has none "
-            f"({_listed(found.missing & classifier)})"
+            f"({listed(sorted(found.missing & classifier), 3)})"
         )
     if pooler := found.missing - classifier:
-        log.info(f"the checkpoint has no pooler: it is new ({_listed(pooler)})")
+        log.info(f"the checkpoint has no pooler: it is new ({listed(sorted(pooler), 3)})")

@@ -1,8 +1,6 @@
 """What a sweep found, for people: a table, a page and a picture."""
 
-import csv
-import io
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from itertools import cycle
 from typing import Any
 
@@ -10,7 +8,7 @@ from matplotlib.figure import Figure
 
 from pruneloop.durable import write_atomically
 from pruneloop.errors import utf8
-from pruneloop.records import RoundRecord
+from pruneloop.records import ROUND_COLUMNS, RoundRecord, csv_of
 from pruneloop.report.figures import Tips, new_axes, save_png, styled, to_svg
 from pruneloop.report.page import percent, render, spread
 from pruneloop.report.points import Mean, Sweep
@@ -31,11 +29,17 @@ def write_sweep(sweep: Sweep) -> str:
 def _csv(sweep: Sweep) -> bytes:
     """One row a point and round; a point without a round has one row all the same."""
     settings = list(dict.fromkeys(key for point in sweep.points for key in point.settings))
-    numbers = [field.name for field in fields(RoundRecord)]
-    buffer = io.StringIO()
-    columns = ["point", "state", "exit_code", "message", *settings, "seed", *numbers, "pareto"]
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
+    columns = [
+        "point",
+        "state",
+        "exit_code",
+        "message",
+        *settings,
+        "seed",
+        *ROUND_COLUMNS,
+        "pareto",
+    ]
+    table: list[dict[str, Any]] = []
     for point in sweep.points:
         common = {
             "point": point.name,
@@ -50,8 +54,8 @@ def _csv(sweep: Sweep) -> bytes:
             {**asdict(record), "pareto": means[record.round].pareto} for record in point.rounds
         ]
         # A swept key may be called as a number is, such as `amount`: the number's own wins.
-        writer.writerows({**common, **row} for row in rows or [{}])
-    return utf8(buffer.getvalue())
+        table += [{**common, **row} for row in rows or [{}]]
+    return csv_of([*columns, *ROUND_COLUMNS, "pareto"], table)
 
 
 @styled
