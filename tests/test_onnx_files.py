@@ -112,6 +112,14 @@ def test_what_cannot_be_exported_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_model_that_no_onnx_file_holds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_files, "_MOST_BYTES", 1000)
+    with pytest.raises(InputError, match="GB of weights are more than the 2 GB"):
+        write_fp32(small_classifier("Bert"), batch(2, 5), tmp_path / "model.onnx")
+
+
 def test_a_missing_extra_is_said_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_files, "find_spec", lambda name: None if name == "onnx" else name)
     with pytest.raises(EnvironmentFault, match=r'onnx missing; pip install "pruneloop\[deploy\]"'):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import SMALL, composed, experiment, read_rounds, small_bert, small_classifier
+from support import BUDGET, SMALL, composed, experiment, read_rounds, small_bert, small_classifier
 from transformers import AutoModelForSequenceClassification
 
 from pruneloop.command.verbs import evaluate, inspect
@@ -108,6 +108,29 @@ def test_units_of_a_sparse_model_and_weights_of_a_smaller_one(tmp_path: Path) ->
     assert rounds[0]["zeros"] == left.zeros
     assert rounds[1]["zeros"] == left.zeros + round(0.2 * kept)
     assert loaded(last).config.pruneloop_dense["width"] == 32
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_whole_rows_or_columns_make_the_checkpoint_smaller_too(tmp_path: Path, dim: int) -> None:
+    """Columns of the output leave neurons dead; rows of the input leave them constant."""
+    words = ("prune=structured_ln", f"prune.dim={dim}", "prune.amount=0.5", "rounds=1")
+    folder = run(tmp_path / "run", *SMALL, *words)
+    model = loaded(folder)
+    assert model.config.intermediate_size == 16
+    assert read_rounds(folder)[-1]["zeros"] == 16 * 16 * 4 // 2 + 2 * 16 * 32 // 2
+    assert "feed-forward width 16 of 32" in (folder / "checkpoint/README.md").read_text("utf-8")
+
+
+def test_the_smallest_within_a_budget_is_searched_for(tmp_path: Path) -> None:
+    """Half, half, ...: what loses too much is undone; the width is that of what is kept."""
+    words = [*BUDGET, "experiment=smallest", "finetune.learning_rate=1e-3", "rounds=3"]
+    words = [word for word in words if not word.startswith("prune")]
+    folder = run(tmp_path / "run", *words, "budget.max_drop=0.2")
+    rounds = read_rounds(folder)
+    kept = [r for r in rounds if r["kept"]]
+    assert all(r["accuracy"] >= rounds[0]["accuracy"] - 0.2 - 1e-9 for r in kept)
+    width = loaded(folder).config.intermediate_size
+    assert width < 32 and kept[-1]["zeros"] == (32 - width) * 32
 
 
 @pytest.mark.parametrize(

@@ -27,13 +27,14 @@ from pruneloop.loop import Loop
 from pruneloop.machine import check_batches, check_machine, check_same, processes
 from pruneloop.model.build import check_name
 from pruneloop.plan import Plan
-from pruneloop.pruning import UnitMethod, check_scope
+from pruneloop.pruning import Lines, UnitMethod, check_scope
 from pruneloop.recorder import Recorder, status
 from pruneloop.records import RoundRecord, RunFacts, RunFolder, last_kept
 from pruneloop.report.answer import answer_table
 from pruneloop.report.predictions import most_lost
 from pruneloop.report.table import plan_table
 from pruneloop.run_state import RunState
+from pruneloop.shrinking import is_known
 from pruneloop.signals import stop_requests
 from pruneloop.tracking import Tracking, check_tracker
 
@@ -224,7 +225,9 @@ def _leave_round(folder: RunFolder, parts: Parts, state: RunState) -> None:
 
 def _leave(target: Path, folder: RunFolder, parts: Parts, state: RunState) -> None:
     masks, records = parts.pruned.masks, state.records
-    units = isinstance(parts.plan.method(1), UnitMethod)
+    method = parts.plan.method(1)
+    lines = isinstance(method, UnitMethod) or isinstance(method.groups.units, Lines)
+    units = lines and is_known(parts.classifier.model)
     write_checkpoint(target, folder, parts.split, parts.classifier, masks, records, units)
 
 

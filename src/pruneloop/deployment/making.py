@@ -26,6 +26,7 @@ from pruneloop.deployment.writing import (
 )
 from pruneloop.durable import fresh_folder, manifest, publish_folder, saving, seal_folder
 from pruneloop.exports.onnx_files import write_int8
+from pruneloop.exports.smaller import size
 from pruneloop.facts import has_vnni, processor
 from pruneloop.locating import DEPLOYED
 from pruneloop.model.build import DENSE_SIZES
@@ -105,7 +106,7 @@ def _make(
     figures = [
         Figures(
             file=name,
-            parameters=_parameters(classifier.model if name == CHECKPOINT else shrunk.model),
+            parameters=size(classifier.model if name == CHECKPOINT else shrunk.model),
             bytes=sizes[name],
             milliseconds=times[name],
             validation=Accuracy.of(found.validation),
@@ -115,8 +116,8 @@ def _make(
         for name, found in judged.items()
     ]
     if DENSE in times:
-        size = int(getattr(classifier.model.config, DENSE_SIZES)["parameters"])
-        dense = Figures(file=DENSE, parameters=size, bytes=4 * size, milliseconds=times[DENSE])
+        count = int(getattr(classifier.model.config, DENSE_SIZES)["parameters"])
+        dense = Figures(file=DENSE, parameters=count, bytes=4 * count, milliseconds=times[DENSE])
         figures.insert(0, dense)
     notes = [why, *_removed(shrunk.neurons, shrunk.heads), _machine()]
     return {
@@ -163,10 +164,6 @@ def _points(before: Judged, after: Judged) -> str:
     return f"{100 * (after.accuracy - before.accuracy):+.2f} points"
 
 
-def _parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def _removed(neurons: int, heads: int) -> list[str]:
     if not neurons + heads:
         return []
@@ -196,7 +193,7 @@ def _write_further(checkpoint: Path, folder: Path, wish: Wish) -> None:
     if wish.zstd:
         import zstandard
 
-        packed = zstandard.ZstdCompressor(level=19, threads=-1)
+        packed = zstandard.ZstdCompressor()  # higher levels take minutes for 3 %
         (folder / f"{INT8}.zst").write_bytes(packed.compress((folder / INT8).read_bytes()))
 
 

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from pruneloop.errors import EnvironmentFault, InputError, reason
 
 _OPSET = 20
+_MOST_BYTES = 2_000_000_000  # a protobuf message has at most 2 GiB
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 _TYPES = 2
 """A table of so few rows stays as it is: there is nothing to win."""
@@ -58,8 +59,14 @@ def write_fp32(model: PreTrainedModel, inputs: Mapping[str, Tensor], target: Pat
         inputs: a batch of two rows or more, with every input that the graph is to have.
 
     Raises:
-        InputError: the family does not go through torch's exporter.
+        InputError: the family does not go through torch's exporter, or is too large.
     """
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    if size > _MOST_BYTES:
+        raise InputError(
+            f"model type {model.config.model_type}: {size / 1e9:.1f} GB of weights are more than "
+            "the 2 GB of an ONNX file"
+        )
     import onnx
 
     eager = copy.deepcopy(model).cpu().eval()
