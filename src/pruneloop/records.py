@@ -216,7 +216,7 @@ class RunFolder:
     def write_status(self, state: str, **facts: Any) -> None:
         """Write STATUS.json: `running`, `done`, `failed`, `preempted` or `interrupted`."""
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        self._write_json(self.status, {"state": state, "updated": now, **facts})
+        _write_json(self.status, {"state": state, "updated": now, **facts})
 
     def write_failure(self, message: str, exit_code: int) -> None:
         """Write into STATUS.json why a command failed.
@@ -225,7 +225,7 @@ class RunFolder:
         """
         failure = {"message": message, "exit_code": exit_code}
         if self.is_done():
-            self._write_json(self.status, self.read_status() | {"refused": failure})
+            _write_json(self.status, self.read_status() | {"refused": failure})
         else:
             self.write_status("failed", **failure)
 
@@ -259,7 +259,7 @@ class RunFolder:
         hashes = {file.name: hash_file(file) for file in files if file.is_file()}
         with suppress(ValueError):  # a damaged one is written anew
             hashes = _read_json(self._seal) | hashes
-        self._write_json(self._seal, hashes)
+        _write_json(self._seal, hashes)
 
     def damaged(self) -> list[str]:
         """Return the names of the files that are gone, or hold other than what was sealed."""
@@ -284,7 +284,7 @@ class RunFolder:
 
     def write_facts(self, facts: RunFacts) -> None:
         """Write run.json."""
-        self._write_json(self.facts, asdict(facts))
+        _write_json(self.facts, asdict(facts))
 
     def read_facts(self) -> RunFacts | None:
         """Read run.json; None where it is absent.
@@ -294,11 +294,6 @@ class RunFolder:
         """
         found = _read_json(self.facts)
         return RunFacts(**(found | {"data": DataFacts(**found["data"])})) if found else None
-
-    @staticmethod
-    def _write_json(path: Path, content: dict[str, Any]) -> None:
-        text = json.dumps(content, ensure_ascii=False, indent=2)
-        write_atomically(path, utf8(text + "\n"))
 
 
 def mark_start(sweep: Path) -> None:
@@ -313,6 +308,11 @@ def is_of_last_command(point: Path) -> bool:
     if not mark.exists() or not written.exists():
         return True
     return written.stat().st_mtime_ns >= mark.stat().st_mtime_ns
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, ensure_ascii=False, indent=2)
+    write_atomically(path, utf8(text + "\n"))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -100,25 +100,7 @@ def _make(
     before = trial.judge()
     opened, int8, why = _choose_int8(trial, before, wish)
     judged = {CHECKPOINT: before, FP32: trial.judge(FP32), INT8: int8}
-    times = trial.milliseconds([FP32, INT8])
-    sizes = {CHECKPOINT: _bytes(checkpoint)}
-    sizes |= {name: (folder / name).stat().st_size for name in (FP32, INT8)}
-    figures = [
-        Figures(
-            file=name,
-            parameters=size(classifier.model if name == CHECKPOINT else shrunk.model),
-            bytes=sizes[name],
-            milliseconds=times[name],
-            validation=Accuracy.of(found.validation),
-            test=Accuracy.of(found.test),
-            changed=found.changed(before),
-        )
-        for name, found in judged.items()
-    ]
-    if DENSE in times:
-        count = int(getattr(classifier.model.config, DENSE_SIZES)["parameters"])
-        dense = Figures(file=DENSE, parameters=count, bytes=4 * count, milliseconds=times[DENSE])
-        figures.insert(0, dense)
+    figures = _measured(trial, judged, checkpoint, size(shrunk.model))
     notes = [why, *_removed(shrunk.neurons, shrunk.heads), _machine()]
     return {
         "model": opened,
@@ -135,6 +117,33 @@ def _make(
         "versions": {"pruneloop": __version__}
         | {name: version(name) for name in ("onnx", "onnxruntime", "torch", "transformers")},
     }
+
+
+def _measured(
+    trial: Trial, judged: dict[str, Judged], checkpoint: Path, shrunk: int
+) -> list[Figures]:
+    """Return a row of the table for the dense model, the checkpoint and each file."""
+    times = trial.milliseconds([FP32, INT8])
+    model = trial.checkpoint.model
+    sizes = {name: (trial.folder / name).stat().st_size for name in judged if name != CHECKPOINT}
+    sizes[CHECKPOINT] = _bytes(checkpoint)
+    figures = [
+        Figures(
+            file=name,
+            parameters=size(model) if name == CHECKPOINT else shrunk,
+            bytes=sizes[name],
+            milliseconds=times[name],
+            validation=Accuracy.of(found.validation),
+            test=Accuracy.of(found.test),
+            changed=found.changed(judged[CHECKPOINT]),
+        )
+        for name, found in judged.items()
+    ]
+    if DENSE in times:
+        count = int(getattr(model.config, DENSE_SIZES)["parameters"])
+        dense = Figures(file=DENSE, parameters=count, bytes=4 * count, milliseconds=times[DENSE])
+        figures.insert(0, dense)
+    return figures
 
 
 def _choose_int8(trial: Trial, before: Judged, wish: Wish) -> tuple[str, Judged, str]:
