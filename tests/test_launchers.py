@@ -47,6 +47,29 @@ def test_a_preempted_job_comes_back_and_goes_on(command: Command, tmp_path: Path
     assert (point / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
 
 
+def test_a_worker_of_joblib_stops_saved_when_its_command_dies(tmp_path: Path) -> None:
+    """A kill -9 of the command alone: its worker would go on to the end as an orphan."""
+    sweep = [sys.executable, str(ROOT / "train.py"), "-m", "hydra/launcher=joblib", "seed=0,1"]
+    sweep += [*LONG, "finetune.dense_epochs=50", "checkpoint.every_steps=1"]
+    point = tmp_path / "sweep/seed=0"
+    with subprocess.Popen(
+        [*sweep, "hydra.sweep.dir=sweep"], cwd=tmp_path, stdout=subprocess.DEVNULL
+    ) as process:
+        while not list(point.glob("state/state-*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        worker = read_status(point)["pid"]
+        assert worker != process.pid
+        process.kill()
+    for _ in range(600):  # the process itself may stay: nobody here buries it
+        if read_status(point)["state"] != "running":
+            break
+        time.sleep(0.1)
+    status = read_status(point)
+    assert (status["state"], status["exit_code"]) == ("preempted", 75)
+    assert not (point / "checkpoint").exists()
+
+
 @pytest.mark.timeout(600)
 def test_a_job_preempted_on_slurm_comes_back_and_goes_on() -> None:
     trial = script("slurm_trial")
