@@ -65,13 +65,13 @@ EXPERIMENTS = {
     "nsmc_tiny": Experiment(
         "tiny model, 18,000 NSMC reviews",
         (*_NSMC, "data.train=ratings_train_20k.txt.gz"),
-        rate=1e-3,
+        rate=1.5e-3,
         seeds=3,
     ),
     "ynat_tiny": Experiment(
         "tiny model, 18,000 YNAT headlines",
         (*_YNAT, "data.test=ynat_dev.tsv.gz", "data.max_train_rows=20000"),
-        rate=1e-3,
+        rate=1.5e-3,
         seeds=3,
     ),
     "nsmc_e5": Experiment(
