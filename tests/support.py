@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from pruneloop.records import RoundRecord
+from pruneloop.records import DataFacts, PredictionRecord, RoundRecord, RunFacts
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -68,6 +68,60 @@ SWEEP_HOOK = "pruneloop.command.sweep.RunHook"
 INSPECT_LINE = (sys.executable, str(ROOT / "train.py"), "inspect")
 TRAIN_LINE = (sys.executable, str(ROOT / "train.py"))
 REPORT_LINE = (sys.executable, str(ROOT / "train.py"), "report")
+
+
+def prediction(
+    label: str, dense: str, pruned: str, text: str = "영화", sure: float = 0.5
+) -> PredictionRecord:
+    """Return what both models say of a test row; the pruned one is so sure of it."""
+    return PredictionRecord(
+        label=label,
+        dense=dense,
+        pruned=pruned,
+        text=text,
+        row=0,
+        dense_confidence=0.75,
+        pruned_confidence=sure,
+    )
+
+
+FACTS = RunFacts(
+    command="python train.py 'data.path=\"/자료\"'",
+    overrides=[],
+    model="monologg/kobert",
+    base_model="monologg/kobert",
+    licence="apache-2.0",
+    config={
+        "prune.criterion": "magnitude",
+        "prune.group": "global",
+        "budget.max_drop": None,
+        "budget.metric": "accuracy",
+        "data.path": "/자료",
+        "push_to_hub": None,
+        "seed": 42,
+    },
+    data=DataFacts(
+        hub_name=None,
+        name="NSMC",
+        labels=["부정", "긍정", "중립"],
+        rows={"read": 200, "train": 100, "validation": 100, "test": 100},
+        majority={"validation": 0.5, "test": 0.5},
+        truncated=3,
+        unknown_tokens=0.0087,
+        max_length=128,
+        fingerprints={},
+    ),
+    parameters=2000,
+    prunable=1000,
+    planned_zeros=[0, 200],
+    planned_zeros_at_least=[0, 200],
+    device="cpu",
+    hardware="x86_64",
+    processes=1,
+    precision="fp32",
+    language="en",
+    versions={"torch": "2.13.0"},
+)
 
 HEAVY_IMPORTS = ["pruneloop.pipeline", "matplotlib.figure"]
 """What the fork server imports once for all lives."""

@@ -37,6 +37,7 @@ from pruneloop.model.tokenizers import train_wordpiece
 from pruneloop.prediction import TextClassifier
 from pruneloop.pruning import Masks, prunable_weights
 from pruneloop.records import RunFolder
+from pruneloop.report.run import read_deployed
 
 SENTENCES = [text for text, _ in sample.generate(60, seed=3)]
 
@@ -197,7 +198,7 @@ def runner(folder: Path) -> ModuleType:
 
 
 def texts_of(run: Path) -> list[str]:
-    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
+    with (run / "predictions.csv").open(encoding="utf-8-sig", newline="") as file:
         return [row["text"] for row in csv.DictReader(file)]
 
 
@@ -256,10 +257,10 @@ def test_what_is_measured_is_what_evaluate_measures(
 def test_a_report_says_nothing_of_a_checkpoint_that_is_gone(run: Path, tmp_path: Path) -> None:
     """Such as when the run has gone on since it was deployed."""
     folder = RunFolder(shutil.copytree(run, tmp_path / "run"))
-    assert folder.read_deployed()["model"] == "model.int8.onnx"
+    assert read_deployed(folder)["model"] == "model.int8.onnx"
     (folder.checkpoint / "README.md").write_text("another")
     seal_folder(folder.checkpoint)
-    assert folder.read_deployed() == {}
+    assert read_deployed(folder) == {}
 
 
 @pytest.mark.more

@@ -56,7 +56,7 @@ def test_a_given_classifier_is_round_0_and_only_measured(served: Path, tmp_path:
     dense = load_file(tmp_path / "state/archive/dense/model.safetensors")
     was = load_file(served / "run/checkpoint/model.safetensors")
     assert all(torch.equal(dense[name], was[name]) for name in was)
-    with (tmp_path / "predictions.csv").open(encoding="utf-8", newline="") as file:
+    with (tmp_path / "predictions.csv").open(encoding="utf-8-sig", newline="") as file:
         assert {row["label"] for row in csv.DictReader(file)} == {"up", "down"}
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support import SMALL, Command, Environment, Life, lived_line, one_line, read_status
 
+from pruneloop.hub import licence_of
+
 TOKEN = "hf_nobody_must_read_this"
 
 
@@ -108,3 +110,13 @@ def test_a_sweep_does_not_upload_its_points_over_each_other(tmp_path: Path) -> N
     life = Life(tmp_path, *swept, before=Environment(HF_TOKEN=TOKEN))
     assert life.wait() == 2
     assert life.errors.count("would overwrite each other") == 2
+
+
+def test_the_licence_is_that_of_the_models_own_card(tmp_path: Path) -> None:
+    """None where there is no card, where it states none, and where the hub cannot be asked."""
+    assert licence_of(str(tmp_path)) is None
+    (tmp_path / "README.md").write_text("---\nlanguage: ko\n---\n# KoBERT\n", encoding="utf-8")
+    assert licence_of(str(tmp_path)) is None
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# KoBERT\n", encoding="utf-8")
+    assert licence_of(str(tmp_path)) == "mit"
+    assert licence_of("monologg/kobert") is None

@@ -65,7 +65,7 @@ def test_rejected_rows_are_listed_in_the_run(tmp_path: Path) -> None:
     experiment(composed(*options, "rounds=1"), run, [])
     assert read_facts(run)["data"]["rows"]["rejected"] == 3
     assert "rejected 3" in (run / "report.html").read_text(encoding="utf-8")
-    with (run / "rejected.csv").open(encoding="utf-8", newline="") as file:
+    with (run / "rejected.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["file"], row["line"]) for row in rows] == [
         (f"{tmp_path}/a.csv", f"{n}") for n in (92, 93, 94)

@@ -39,4 +39,4 @@ def test_hangul_in_an_ascii_locale(command: Command, tmp_path: Path, encoding: s
     assert result.returncode == 0, result.stderr
     assert read_status(tmp_path / "run")["state"] == "done" and result.stderr == ""
     assert "labels: 긍정, 부정" in (tmp_path / "run/pruneloop.log").read_text(encoding="utf-8")
-    assert "좋은 영화" in (tmp_path / "run/predictions.csv").read_text(encoding="utf-8")
+    assert "좋은 영화" in (tmp_path / "run/predictions.csv").read_text(encoding="utf-8-sig")

@@ -141,7 +141,7 @@ def test_a_run_learns_which_text_says_it(run: Path) -> None:
 def test_pipeline_serves_pairs_as_they_were_measured(run: Path) -> None:
     """token_type_ids included: without them, other labels come out."""
     serve = pipeline("text-classification", model=str(run / "checkpoint"), device="cpu")
-    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
+    with (run / "predictions.csv").open(encoding="utf-8-sig", newline="") as file:
         found = list(csv.DictReader(file))
     asked = [{"text": row["text"], "text_pair": row["text_pair"]} for row in found]
     assert [answer["label"] for answer in serve(asked)] == [row["pruned"] for row in found]
@@ -164,7 +164,7 @@ def test_predict_takes_pairs(run: Path, tmp_path: Path, capsys: pytest.CaptureFi
     predict([str(run), "--file", str(file), "--text", "premise,hypothesis", "--out", str(out)])
     with out.open(encoding="utf-8-sig", newline="") as content:
         said = [(row["text"], row["text_pair"], row["label"]) for row in csv.DictReader(content)]
-    with (run / "predictions.csv").open(encoding="utf-8", newline="") as content:
+    with (run / "predictions.csv").open(encoding="utf-8-sig", newline="") as content:
         known = [(r["text"], r["text_pair"], r["pruned"]) for r in csv.DictReader(content)]
     assert said == known
 

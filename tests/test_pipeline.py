@@ -1,8 +1,12 @@
 """Whole runs in this process: records, exact zeros, reproducibility, the checkpoint."""
 
+import codecs
 import csv
 import random
+import shlex
 import shutil
+import subprocess
+import sys
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -19,6 +23,7 @@ from support import (
     composed,
     experiment,
     needs_shared,
+    prediction,
     read_facts,
     read_rounds,
     read_status,
@@ -32,7 +37,7 @@ from pruneloop.errors import (
     InputError,
     InvariantError,
 )
-from pruneloop.records import PredictionRecord
+from pruneloop.records import RunFolder
 from pruneloop.report.predictions import most_lost
 from pruneloop.training import FineTuning
 
@@ -88,7 +93,11 @@ def test_records_agree_with_each_other(finished: Path) -> None:
 
 
 def test_predictions_agree_with_the_scores(finished: Path) -> None:
-    rows = list(csv.DictReader((finished / "predictions.csv").read_text().splitlines()))
+    with (finished / "predictions.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert (finished / "predictions.csv").read_bytes().startswith(codecs.BOM_UTF8)
+    assert [*rows[0]][:4] == ["label", "dense", "pruned", "text"]
+    assert [int(row["row"]) for row in rows] == list(range(60))
     rounds = read_rounds(finished)
     assert len(rows) == 60 and all(row["text"] for row in rows)
     for side, record in (("dense", rounds[0]), ("pruned", rounds[-1])):
@@ -97,8 +106,11 @@ def test_predictions_agree_with_the_scores(finished: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(finished / "checkpoint")
     tokenizer = AutoTokenizer.from_pretrained(finished / "checkpoint")
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
-    said = [answer["label"] for answer in classify([row["text"] for row in rows])]
-    assert said == [row["pruned"] for row in rows]
+    said = classify([row["text"] for row in rows])
+    assert [answer["label"] for answer in said] == [row["pruned"] for row in rows]
+    sure = [float(row["pruned_confidence"]) for row in rows]
+    assert [answer["score"] for answer in said] == pytest.approx(sure, abs=1e-4)
+    assert all(float(row["dense_confidence"]) >= 0.5 for row in rows)  # of two labels
 
 
 def test_the_checkpoint_loads_in_plain_transformers(finished: Path) -> None:
@@ -112,6 +124,16 @@ def test_the_checkpoint_loads_in_plain_transformers(finished: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
     assert classify("연기가 훌륭하다")[0]["label"] in {"negative", "positive"}
+
+
+@pytest.mark.more
+def test_the_cards_command_can_be_pasted(finished: Path) -> None:
+    card = (finished / "checkpoint/README.md").read_text(encoding="utf-8")
+    (line,) = [line for line in card.splitlines() if line.startswith("python -c ")]
+    line = line.replace("python", shlex.quote(sys.executable), 1)
+    folder = finished / "checkpoint"
+    said = subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True)
+    assert said.returncode == 0 and "'label': " in said.stdout, said.stderr
 
 
 def test_the_same_seed_gives_the_same_bits(finished: Path, tmp_path: Path) -> None:
@@ -167,8 +189,8 @@ def test_balanced_weights_find_the_rare_label(tmp_path: Path) -> None:
     for weights in ("none", "balanced"):
         learning = ("rounds=1", "finetune.dense_epochs=12", "finetune.dense_learning_rate=1e-2")
         run(tmp_path / weights, *learning, f"finetune.class_weights={weights}", base=files)
-        with (tmp_path / weights / "predictions.csv").open(encoding="utf-8", newline="") as file:
-            said[weights] = Counter(row["dense"] for row in csv.DictReader(file))
+        rows = RunFolder(tmp_path / weights).read_predictions()
+        said[weights] = Counter(row.dense for row in rows)
     assert said["balanced"]["rare"] > said["none"]["rare"] + 10, said
 
 
@@ -214,10 +236,7 @@ def test_what_failed_in_the_export_is_tried_again_without_training(
 def test_the_label_that_lost_most_is_named(
     finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rows = [
-        PredictionRecord(label=a, dense=b, pruned=c, text="글")
-        for a, b, c in ("xxx", "yyx", "yyy", "xxx")
-    ]
+    rows = [prediction(a, b, c) for a, b, c in ("xxx", "yyx", "yyy", "xxx")]
     found = most_lost(rows, ["x", "y"])
     assert found is not None and found.label == "y"
     assert (found.dense, found.pruned) == (1.0, pytest.approx(2 / 3))
@@ -298,7 +317,7 @@ def test_a_control_runs_the_same_plan_with_random_weights(finished: Path, tmp_pa
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "weights drawn at random" in page
-    assert "round 2: 36.04% sparse, control" in page
+    assert "round 2: 36.04% sparse, random weights" in page
     assert "drawn at random" not in (finished / "report.html").read_text(encoding="utf-8")
 
 

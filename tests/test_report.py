@@ -9,14 +9,17 @@ import matplotlib.image
 import pytest
 import yaml
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-from support import REPORT_LINE, record
+from support import FACTS, REPORT_LINE, record
+from support import prediction as row
 
 from pruneloop.errors import InputError
-from pruneloop.records import DataFacts, LayerRecord, PredictionRecord, RunFacts, RunFolder
+from pruneloop.records import LayerRecord, RunFolder
+from pruneloop.report.answer import answers
 from pruneloop.report.card import model_card
-from pruneloop.report.figures import accuracy_curve, heat_map, save_png, to_svg
+from pruneloop.report.curve import accuracy_curve, limits
+from pruneloop.report.figures import heat_map, save_png, to_svg
 from pruneloop.report.layers import by_kind, by_layer_and_kind
-from pruneloop.report.predictions import changes, confusions
+from pruneloop.report.predictions import changes, confusions, moved
 from pruneloop.report.run import write_report
 from pruneloop.report.table import TABLE_HEADER, plan_table, table_line
 
@@ -45,16 +48,16 @@ def test_the_columns_end_where_their_titles_end() -> None:
 
 def test_the_plan_has_every_rounds_zeros() -> None:
     even = [(0, 0), (20_000, 20_000), (36_000, 36_000)]
-    assert plan_table(even, 100_000).splitlines() == [
-        "round  sparsity  zeros expected",
-        "    0     0.00%               0",
-        "    1    20.00%          20,000",
-        "    2    36.00%          36,000",
+    assert plan_table(even, 100_000, 200_000).splitlines() == [
+        "round  sparsity  model sparsity  zeros expected",
+        "    0     0.00%           0.00%               0",
+        "    1    20.00%          10.00%          20,000",
+        "    2    36.00%          18.00%          36,000",
     ]
-    assert plan_table([(500, 500), (600, 700)], 1000).splitlines() == [
-        "round  sparsity  zeros at most",
-        "    0    50.00%             500  (at least 500)",
-        "    1    70.00%             700  (at least 600)",
+    assert plan_table([(500, 500), (600, 700)], 1000, 2000).splitlines() == [
+        "round  sparsity  model sparsity  zeros at most",
+        "    0    50.00%          25.00%            500  (at least 500)",
+        "    1    70.00%          35.00%            700  (at least 600)",
     ]
 
 
@@ -93,10 +96,6 @@ def test_kinds_are_added_up_round_by_round() -> None:
 # -- predictions ----------------------------------------------------------------------------
 
 
-def row(label: str, dense: str, pruned: str, text: str = "영화") -> PredictionRecord:
-    return PredictionRecord(label=label, dense=dense, pruned=pruned, text=text)
-
-
 ROWS = [
     row("긍정", "긍정", "부정", "재미있다 <b>정말</b>"),
     row("부정", "긍정", "부정"),
@@ -121,12 +120,28 @@ def test_changes_are_sorted_by_what_they_did() -> None:
     assert (found.broken, found.mended, found.other) == (ROWS[:1], ROWS[1:2], ROWS[2:3])
 
 
+def test_the_surest_changes_come_first() -> None:
+    rows = [row("긍정", "긍정", "부정", sure=sure) for sure in (0.6, 0.9, 0.7)]
+    assert [r.pruned_confidence for r in changes(rows).broken] == [0.9, 0.7, 0.6]
+
+
+def test_what_moved_is_better_on_the_diagonal_and_worse_beside_it() -> None:
+    cells = moved(*confusions(ROWS, LABELS))
+    assert [[cell.change for cell in row] for row in cells] == [[1, -1, 0], [1, -1, 0], [1, -1, 0]]
+    assert [cells[0][0].better, cells[0][1].better, cells[1][0].better, cells[1][1].better] == [
+        *(True, True, False, False)
+    ]
+
+
+CURVE = [DENSE, record(1, 0.7), PRUNED]
+
+
 # -- pictures -------------------------------------------------------------------------------
 
 
 def test_the_pictures_are_pngs(tmp_path: Path) -> None:
     """A missing glyph would be a warning, and warnings are errors here."""
-    figure, _ = accuracy_curve([DENSE, record(1, 0.7), PRUNED])
+    figure, _ = accuracy_curve(CURVE, FACTS, answers(CURVE, FACTS))
     for name, picture in (("curve", figure), ("heat", heat_map(LAYERS[3:]))):
         save_png(picture, tmp_path / f"{name}.png")
         pixels = matplotlib.image.imread(tmp_path / f"{name}.png")
@@ -134,48 +149,27 @@ def test_the_pictures_are_pngs(tmp_path: Path) -> None:
 
 
 def test_the_curve_tells_its_values() -> None:
-    svg = to_svg(*accuracy_curve([DENSE, record(1, 0.7), PRUNED]))
+    svg = to_svg(*accuracy_curve(CURVE, FACTS, answers(CURVE, FACTS)), "the curve")
     tips = re.findall(r'data-tip="([^"]*)"', svg)
     assert len(tips) == 3 + 3 + 2  # no shock in round 0
     assert "round 3: 48.80% sparse, validation 0.8876" in tips
-    assert "round 3: 48.80% sparse, shock 0.5123" in tips
+    assert "round 3: 48.80% sparse, right after the prune 0.5123" in tips
+    assert svg.count("tabindex") == len(tips) and 'aria-label="the curve"' in svg
+    for index in range(3):  # what the buttons of the page show and hide
+        for part in ("budget", "said", "ring"):
+            assert f'id="{part}-{index}"' in svg
+    assert "#1c2330" not in svg  # the ink is the page's own, in any scheme
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high"),
+    [([0.90, 0.91], 0.878, 0.932), ([0.99, 1.0], 0.946, 1.0), ([0.2, 0.9], 0.172, 0.928)],
+)
+def test_the_axis_has_five_points_and_ends_at_1(values, low: float, high: float) -> None:
+    assert limits(values) == pytest.approx((low, high))
 
 
 # -- the page --------------------------------------------------------------------------------
-
-FACTS = RunFacts(
-    command="python train.py 'data.path=\"/자료\"'",
-    overrides=[],
-    model="monologg/kobert",
-    base_model="monologg/kobert",
-    config={
-        "prune.criterion": "magnitude",
-        "prune.group": "global",
-        "budget.max_drop": None,
-        "budget.metric": "accuracy",
-        "data.path": "/자료",
-        "seed": 42,
-    },
-    data=DataFacts(
-        hub_name=None,
-        name="NSMC",
-        labels=LABELS,
-        rows={"read": 200, "train": 100, "test": 100},
-        truncated=3,
-        unknown_tokens=0.0087,
-        max_length=128,
-        fingerprints={},
-    ),
-    parameters=2000,
-    prunable=1000,
-    planned_zeros=[0, 200],
-    planned_zeros_at_least=[0, 200],
-    device="cpu",
-    hardware="x86_64",
-    processes=1,
-    precision="fp32",
-    versions={"torch": "2.13.0"},
-)
 
 
 @pytest.fixture
@@ -214,17 +208,20 @@ def test_the_page_has_what_was_recorded(folder: RunFolder) -> None:
     write_report(folder)
     page = folder.report.read_text(encoding="utf-8")
     for text in (
-        "monologg/kobert, 20.00% sparse",
+        "How sparse can monologg/kobert be?",
         "python train.py &#39;data.path=&#34;/자료&#34;&#39;",
         "재미있다 &lt;b&gt;정말&lt;/b&gt;",  # escaped
         "8.50 MB",
         "make neither the dense file smaller",
-        "1 right predictions\nwrong and 1 wrong ones right",
+        "1 right predictions wrong and 1 wrong ones right",
+        "For at most 1 points, <b>20.00%</b> of the prunable weights can go, in round 1.",
+        "Its checkpoint is <code>checkpoint/</code>.",
+        "Few validation rows: 100 of them",
         "torch 2.13.0",
         "0.87% unknown",
     ):
         assert text in page, text
-    assert "Not finished" not in page
+    assert "Not finished" not in page and "At chance" not in page
 
 
 def test_a_run_under_way_has_a_page_too(folder: RunFolder) -> None:
@@ -233,7 +230,7 @@ def test_a_run_under_way_has_a_page_too(folder: RunFolder) -> None:
     folder.write_status("failed", message="the disk is full")
     write_report(folder)
     page = folder.report.read_text(encoding="utf-8")
-    assert "1 of 2 rounds\nare done. the disk is full" in page and "Confusion" not in page
+    assert "1 of 2 rounds are done. the disk is full" in page and "confusion" not in page
 
 
 def test_the_dense_round_alone_has_a_page(folder: RunFolder) -> None:
@@ -255,7 +252,7 @@ def test_the_page_can_be_made_again(folder: RunFolder) -> None:
     folder.report.unlink()
     result = subprocess.run([*REPORT_LINE, str(folder.path)], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == str(folder.report)
+    assert f"report:     {folder.report}" in result.stdout
     assert folder.report.read_bytes() == before
 
 
@@ -304,6 +301,8 @@ def test_the_card_has_a_model_index_and_no_folder_of_this_machine() -> None:
         _, head, text = card.split("---\n", 2)
         data = yaml.safe_load(head)
         assert data["language"] == "ko" and data.get("base_model") == these.base_model
+        assert data["license"] == "apache-2.0" and "Licence: apache-2.0." in text
+        assert "This checkpoint is round 1 of 1, 20.00% sparse." in text
         assert "datasets" not in data  # files of this machine are no data set of the hub
         (model,) = data["model-index"]
         assert model["name"] == "kobert-sparse-20"

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from support import (
     BACKWARD,
+    FACTS,
     READING,
     SWEEP,
     Command,
@@ -25,10 +26,11 @@ from support import (
     signal_at,
 )
 
-from pruneloop.errors import InputError
+from pruneloop.command.verbs import compare
+from pruneloop.errors import ConfigError, InputError
 from pruneloop.records import RoundRecord, RunFolder, mark_start
 from pruneloop.report import figures
-from pruneloop.report.points import Sweep, read_sweep
+from pruneloop.report.points import Sweep, read_runs, read_sweep
 from pruneloop.report.sweep import write_sweep
 
 
@@ -108,6 +110,59 @@ def test_the_pareto_front_is_what_nothing_beats(sweep: Sweep) -> None:
     ]
 
 
+def test_the_best_within_a_point_is_the_sparsest_by_the_mean_of_its_seeds(tmp_path: Path) -> None:
+    """Seeds 0 and 1 lose 0.4 and 1.2 points: 0.8 on average; round 2 loses more."""
+    for seed, second in ((0, 0.896), (1, 0.888)):
+        rounds = [scored(0, 0.0, 0.9), scored(1, 0.5, second), scored(2, 0.8, 0.8)]
+        point(tmp_path / f"a{seed}", ["prune=a", f"seed={seed}"], rounds, state="done")
+    point(
+        tmp_path / "b",
+        ["prune=b", "seed=0"],
+        [scored(0, 0, 0.9), scored(1, 0.6, 0.85)],
+        state="done",
+    )
+    sweep = read_sweep(tmp_path)
+    assert [(m.label, m.round) for m in sweep.best(0.01)] == [("prune=a", 1), ("prune=b", 0)]
+    assert sweep.best(0.01)[0].lost == pytest.approx(0.008)
+    assert sweep.levels == [0.2, 0.5, 0.67, 0.8]
+    found = sweep.at(0.5)
+    assert (found["prune=a"].round, found["prune=b"].sparsity) == (1, 0.6)
+    assert sweep.at(0.67)["prune=b"] is None
+
+
+def test_other_data_shares_no_front(tmp_path: Path) -> None:
+    for name, accuracy in (("a", 0.9), ("b", 0.8)):
+        point(tmp_path / name, [f"data={name}"], [scored(0, 0.0, accuracy)], state="done")
+        data = replace(FACTS.data, fingerprints={"test": name})
+        RunFolder(tmp_path / name).write_facts(
+            replace(FACTS, data=data, overrides=[f"data={name}"])
+        )
+    assert [m.label for m in read_sweep(tmp_path).front] == ["data=a", "data=b"]
+
+
+def test_runs_are_compared_wherever_they_are(tmp_path: Path, capsys) -> None:
+    for name, place in (("a", "x"), ("b", "y/z")):
+        rounds = [scored(0, 0.0, 0.9), scored(1, 0.5, 0.89)]
+        point(tmp_path / place / name, ["rounds=1", f"prune={name}"], rounds, state="done")
+        (tmp_path / place / name / "report.html").touch()
+    runs = [str(tmp_path / "x/a"), str(tmp_path / "y/z/b")]
+    compare([*runs, "--out", str(tmp_path / "out")])
+    page = (tmp_path / "out/compare.html").read_text(encoding="utf-8")
+    assert 'href="../x/a/report.html"' in page and "prune=b" in page
+    assert "sparsest within 1 point of dense" in capsys.readouterr().out
+    with pytest.raises(InputError, match="no round of a run"):
+        compare([runs[0], str(tmp_path)])
+    with pytest.raises(ConfigError, match="name two or more"):
+        compare(runs[:1])
+
+
+def test_runs_of_one_command_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        point(tmp_path / name, ["rounds=1"], [scored(0, 0.0, 0.9)], state="done")
+    found = read_runs([tmp_path / "a", tmp_path / "b"], tmp_path)
+    assert [*found.means] == ["run=a", "run=b"]
+
+
 def test_other_matrices_are_compared_by_the_whole_model(tmp_path: Path) -> None:
     for scope, prunable in (("qkv", 500), ("encoder", 1000)):
         rounds = [scored(0, 0.0, 0.9, prunable), scored(1, 0.2, 0.8, prunable)]
@@ -119,6 +174,7 @@ def test_other_matrices_are_compared_by_the_whole_model(tmp_path: Path) -> None:
 
 
 def test_the_files_hold_every_point(sweep: Sweep) -> None:
+    (sweep.path / "prune.amount=0.1,seed=0/report.html").touch()
     summary = write_sweep(sweep)
     rows = list(csv.DictReader((sweep.path / "sweep.csv").read_text().splitlines()))
     assert len(rows) == 3 * 2 + 1 + 1

@@ -100,7 +100,7 @@ def test_a_tracker_is_told_everything(tmp_path: Path, tracker) -> None:
         assert sorted(series[f"by_round/{name}"]) == list(zip(range(3), expected, strict=True))
     shocks = [(r["round"], pytest.approx(r["shock_accuracy"], rel=1e-6)) for r in rounds[1:]]
     assert sorted(series["by_round/shock_accuracy"]) == shocks
-    steps = sorted({step for step, _ in series["training/mean_loss"]})
+    steps = sorted({step for step, _ in series["training/loss"]})
     assert steps == [25, 50, 75, 100, 108, 133, 158, 162, 187, 212, 216]
     finetune = composed().finetune
     told = [finetune.dense_learning_rate, finetune.learning_rate, finetune.learning_rate]

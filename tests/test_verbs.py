@@ -26,7 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def labelled(run: Path) -> Path:
     """The run's test rows as a file of somebody's own."""
-    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
+    with (run / "predictions.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = [(row["text"], row["label"]) for row in csv.DictReader(file)]
     path = run.parent / "own.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -74,7 +74,7 @@ def test_predict_writes_a_file_that_spreadsheets_read(
     assert out.read_bytes().startswith(b"\xef\xbb\xbf")
     with out.open(encoding="utf-8-sig", newline="") as content:
         found = list(csv.DictReader(content))
-    with (run / "predictions.csv").open(encoding="utf-8", newline="") as content:
+    with (run / "predictions.csv").open(encoding="utf-8-sig", newline="") as content:
         known = [(row["text"], row["pruned"]) for row in csv.DictReader(content)]
     assert [(row["text"], row["label"]) for row in found] == [*known, ("", "")]
 

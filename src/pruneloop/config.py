@@ -39,6 +39,7 @@ Schedule = Enum("Schedule", ["geometric", "cubic", "linear", "oneshot"], type=st
 ValidateEvery = Enum("ValidateEvery", ["round", "epoch"], type=str)
 ClassWeights = Enum("ClassWeights", ["none", "balanced"], type=str)
 Metric = Enum("Metric", ["accuracy", "macro_f1"], type=str)
+Language = Enum("Language", ["auto", "en", "ko"], type=str)
 
 
 def _word(key: str, value: Any, hint: str = "") -> str:
@@ -407,6 +408,14 @@ class CheckpointConfig(Checked):
 
 
 @dataclass(kw_only=True, slots=True)
+class ReportConfig(Checked):
+    """How the pages speak."""
+
+    prefix: ClassVar[str] = "report."
+    language: Language = MISSING
+
+
+@dataclass(kw_only=True, slots=True)
 class Config(Checked):
     """A whole run."""
 
@@ -427,6 +436,7 @@ class Config(Checked):
     rewind: RewindConfig = MISSING
     distill: DistillConfig = MISSING
     budget: BudgetConfig = MISSING
+    report: ReportConfig = MISSING
     checkpoint: CheckpointConfig = MISSING
 
     def __post_init__(self) -> None:

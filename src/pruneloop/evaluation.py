@@ -21,13 +21,15 @@ from pruneloop.scores import Confusion
 class Scores:
     """What a model reaches on a split; `loss` is the mean cross-entropy.
 
-    `predictions` is the predicted label of every row, int32, in the loader's order.
+    `predictions` is the predicted label of every row, int32, in the loader's order, and
+    `confidences` its probability, float32.
     """
 
     accuracy: float
     macro_f1: float
     loss: float
     predictions: Tensor = field(compare=False)
+    confidences: Tensor = field(compare=False)
 
 
 class ClassificationScores(evaluate.Metric):
@@ -107,4 +109,5 @@ def evaluate_model(
         macro_f1=scores["macro_f1"],
         loss=loss,
         predictions=predictions.int(),
+        confidences=logits.softmax(-1).amax(-1),
     )

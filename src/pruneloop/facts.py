@@ -16,9 +16,11 @@ from pruneloop import __version__
 from pruneloop.config import Config, HubData, PretrainedModel, flat
 from pruneloop.data.loading import Data
 from pruneloop.data.splits import Splits
+from pruneloop.hub import licence_of
 from pruneloop.pruning import PrunedModel
 from pruneloop.records import DataFacts, RunFacts
 from pruneloop.redaction import public
+from pruneloop.report.language import spoken
 
 
 def run_facts(
@@ -33,22 +35,13 @@ def run_facts(
     """Put a run's facts together; `zeros` are the planned ones, at least and at most."""
     name = config.model.name if isinstance(config.model, PretrainedModel) else None
     overrides = public(overrides)
-    hub_data = config.data.name if isinstance(config.data, HubData) else None
     return RunFacts(
         command=_command(overrides, accelerator.num_processes),
         overrides=overrides,
         model=name or "tiny",
         base_model=_on_hub(name),
-        data=DataFacts(
-            name=split.name,
-            hub_name=_on_hub(hub_data),
-            labels=split.labels,
-            rows=split.counts,
-            truncated=data.truncated,
-            unknown_tokens=data.train.unknown,
-            max_length=data.max_length,
-            fingerprints=split.fingerprints,
-        ),
+        licence=licence_of(name) if name else None,
+        data=_data_facts(config, split, data),
         parameters=pruned.parameters,
         prunable=pruned.masks.prunable,
         planned_zeros=[most for _, most in zeros],
@@ -57,8 +50,24 @@ def run_facts(
         hardware=_hardware(accelerator),
         processes=accelerator.num_processes,
         precision=config.finetune.precision.name,
+        language=spoken(config.report.language.name),
         config=flat(config),
         versions=_versions(accelerator),
+    )
+
+
+def _data_facts(config: Config, split: Splits, data: Data) -> DataFacts:
+    name = config.data.name if isinstance(config.data, HubData) else None
+    return DataFacts(
+        name=split.name,
+        hub_name=_on_hub(name),
+        labels=split.labels,
+        rows=split.counts,
+        majority=split.majority(),
+        truncated=data.truncated,
+        unknown_tokens=data.train.unknown,
+        max_length=data.max_length,
+        fingerprints=split.fingerprints,
     )
 
 

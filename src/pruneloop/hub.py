@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
@@ -32,6 +32,16 @@ def check_upload(repository: str) -> None:
         )
     if HF_HUB_OFFLINE:
         raise EnvironmentFault(f"push_to_hub={repository}: HF_HUB_OFFLINE is set; unset it")
+
+
+def licence_of(model: str) -> str | None:
+    """Return the licence that a model's card states, in its folder or on the hub; None without."""
+    try:
+        folder = Path(model).expanduser()
+        card = ModelCard.load(folder / "README.md" if folder.is_dir() else model)
+    except Exception:  # no card, no network, or one that is no YAML: the run does not depend on it
+        return None
+    return card.data.get("license")
 
 
 def push(checkpoint: Path, repository: str, message: str) -> str:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 # The tokens where the run goes on, the rest by `same_arithmetic`.
 _COMPARED_LATER = ("tokens", "threads", "torch", "hardware")
 # Settings that change nothing of what a run computes.
-_FREE = ("checkpoint.", "tracker", "push_to_hub", "start_from", "control", "data.title")
+_FREE = ("checkpoint.", "tracker", "push_to_hub", "start_from", "control", "data.title", "report.")
 # Where the rows are and how they are read: the rows themselves are compared.
 _PLACES = {
     *("data.name", "data.path", "data.train", "data.test", "data.config", "data.revision"),

@@ -6,6 +6,7 @@ it differs, and accelerate never sees it.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,11 @@ _NO = ("", "0", "no", "n", "none", "false", "f", "off")
 _RENDEZVOUS = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # Of launchers whose processes could not find each other. Slurm's is set by srun alone.
 _OTHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
+def program() -> str:
+    """Return what this process was called by, as it is typed."""
+    return "python train.py" if sys.argv[0].endswith(".py") else "pruneloop"
 
 
 def rank() -> int:

@@ -154,7 +154,7 @@ class Loop:
         if self.plan.finetune.keep_best and tuning.steps:
             best = state.draft.best_epoch(self.plan.budget.metric.name)
             self.checkpointer.go_back(live, best)
-        state.draft.train_loss = tuning.mean_loss if tuning.steps else None
+        state.draft.train_loss = tuning.recent_loss if tuning.steps else None
         state.draft.steps = tuning.steps
         live.tuning = None
 
@@ -175,7 +175,7 @@ class Loop:
         validation, test = self.measure(self.engine.validation), self.measure(self.engine.test)
         record = state.record(pruned, validation, test, self.plan.accepts)
         if record.kept:
-            state.predict(test.predictions)
+            state.predict(test)
             if state.round == 0:
                 self.checkpointer.archive_dense(self.live)
             elif self.plan.budget.max_drop is not None:

@@ -1,8 +1,6 @@
 """A whole run: the only place that sees the whole configuration."""
 
 import logging
-import os
-import platform
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
@@ -18,20 +16,19 @@ from pruneloop.checkpoint import STATE, StateFolder
 from pruneloop.checkpointer import Checkpointer, Live, resume, take_over
 from pruneloop.config import Config, Criterion, PretrainedModel, Tracker, flat
 from pruneloop.dense import DenseRound, dense_identity
-from pruneloop.errors import printable
 from pruneloop.exports.handover import write_checkpoint, write_pages
 from pruneloop.facts import run_facts
 from pruneloop.hub import check_upload, push
 from pruneloop.identity import find_saved, identity, is_finished, same_arithmetic
+from pruneloop.launcher import program
 from pruneloop.loop import Loop
 from pruneloop.machine import check_batches, check_machine, check_same, processes
 from pruneloop.model.build import check_name
 from pruneloop.plan import Plan
 from pruneloop.pruning import Lines, UnitMethod, check_scope
-from pruneloop.recorder import Recorder, status
+from pruneloop.recorder import Recorder, status, write_running
 from pruneloop.records import RoundRecord, RunFacts, RunFolder, last_kept
-from pruneloop.report.answer import answer_table
-from pruneloop.report.predictions import most_lost
+from pruneloop.report.summary import summary
 from pruneloop.report.table import plan_table
 from pruneloop.run_state import RunState
 from pruneloop.shrinking import is_known
@@ -62,9 +59,9 @@ def run(
     with processes(config.device, precision, config.tracker, path) as accelerator:
         folder = RunFolder(Path(broadcast_object_list([str(path)])[0]))
         states = StateFolder(folder.path / STATE)
-        main = accelerator.is_main_process
-        if not main:
+        if not (main := accelerator.is_main_process):
             logging.getLogger().setLevel(logging.ERROR)
+        log.info(f"run: {folder.path}")
         with (
             states.locked() if main else nullcontext(),
             status(folder, main),
@@ -74,18 +71,20 @@ def run(
             records = _go_on(
                 config, overrides, folder, states, accelerator, stop_requested, shared, accepted
             )
-        # The run is done, also if the hub refuses it.
-        if main and config.push_to_hub is not None:
-            message = f"{last_kept(records).sparsity:.2%} sparse"
-            log.info(f"uploaded:   {push(folder.checkpoint, config.push_to_hub, message)}")
+        if main and config.push_to_hub is not None:  # the run is done, also if this is refused
+            _upload(folder, config.push_to_hub, last_kept(records))
     if config.control:
-        _run_control(config, folder, overrides, records, main)
+        _run_control(config, folder, overrides, main)
+    if main:
+        log.info("\n".join(summary(folder, program())))
     return records
 
 
-def _run_control(
-    config: Config, folder: RunFolder, overrides: list[str], records: list[RoundRecord], main: bool
-) -> None:
+def _upload(folder: RunFolder, name: str, kept: RoundRecord) -> None:
+    log.info(f"uploaded:   {push(folder.checkpoint, name, f'{kept.sparsity:.2%} sparse')}")
+
+
+def _run_control(config: Config, folder: RunFolder, overrides: list[str], main: bool) -> None:
     """Run the same plan with random weights, a run of its own within the run's folder."""
     from pruneloop.report.run import write_report
 
@@ -98,16 +97,11 @@ def _run_control(
     logger, level = logging.getLogger(), logging.getLogger().level
     logger.setLevel(logging.WARNING)  # its lines would be taken for the run's own
     try:
-        chance = run(control, folder.control, overrides)[-1]
+        run(control, folder.control, overrides)
     finally:
         logger.setLevel(level)
     if main:
         write_report(folder)
-    kept = last_kept(records)
-    log.info(
-        f"control:    random weights, {chance.sparsity:.2%} of them: test accuracy "
-        f"{chance.test_accuracy:.4f} (this run {kept.test_accuracy:.4f} at {kept.sparsity:.2%})"
-    )
 
 
 def check_before_loading(config: Config) -> None:
@@ -147,10 +141,10 @@ def _go_on(
         accepted()
     if saved is not None and is_finished(saved, folder, config.rounds):
         log.info(f"{folder.path}: this run is finished already")
-        return _say_where(folder, folder.read_rounds())
+        return folder.read_rounds()
     own |= same_arithmetic(saved, accelerator.device)
     if main:
-        folder.write_status("running", pid=os.getpid(), host=platform.node())
+        write_running(folder)
     parts = assemble(config, split, accelerator, states.path / "scores")
     own["tokens"] = parts.data.fingerprint
     _check_processes(parts)
@@ -176,7 +170,6 @@ def _go_on(
         with parts.engine.plain():
             _leave(folder.checkpoint, folder, parts, live.state)
         write_pages(folder, split, parts.data.test.rows, live.state.predictions)
-        _say_where(folder, live.state.records)
     accelerator.wait_for_everyone()
     return live.state.records
 
@@ -210,7 +203,8 @@ def _run_rounds(
     steps = live.state.steps + (live.tuning.step if live.tuning else 0)
     keep = partial(_leave_round, folder, parts) if config.keep_rounds else None
     with closing(Tracking(accelerator, folder.path, flat(config), steps)) as tracking:
-        recorder = Recorder(folder, tracking, config.rounds, accelerator.is_main_process)
+        epochs = [parts.plan.recipe(number).epochs for number in range(config.rounds + 1)]
+        recorder = Recorder(folder, tracking, epochs, accelerator.is_main_process)
         Loop(parts.plan, parts.engine, live, saver, recorder, keep).run()
 
 
@@ -241,25 +235,4 @@ def _announce(facts: RunFacts, plan: Plan, matrices: int) -> None:
         f"{matrices} matrices; {facts.processes} process(es) on {facts.device} "
         f"({facts.hardware}), {facts.precision}"
     )
-    log.info(f"plan:\n{plan_table(plan.zeros, facts.prunable)}")
-
-
-def _say_where(folder: RunFolder, records: list[RoundRecord]) -> list[RoundRecord]:
-    kept = last_kept(records)
-    log.info(
-        f"done: {kept.sparsity:.2%} of the prunable weights are zero, test accuracy "
-        f"{kept.test_accuracy:.4f} (dense {records[0].test_accuracy:.4f})"
-    )
-    facts = folder.read_facts()
-    if facts:
-        log.info("\n".join(answer_table(records, facts)))
-    if facts and (lost := most_lost(folder.read_predictions(), facts.data.labels)):
-        log.info(
-            printable(
-                f"lost most:  the label {lost.label}, F1 {lost.dense:.4f} -> {lost.pruned:.4f}"
-            )
-        )
-    log.info(f"checkpoint: {folder.checkpoint} (verified; loads in plain transformers)")
-    log.info(f"report:     {folder.report}")
-    log.info(f"records:    {folder.rounds_csv} and {folder.layers_csv}")
-    return records
+    log.info(f"plan:\n{plan_table(plan.zeros, facts.prunable, facts.parameters)}")

@@ -1,9 +1,13 @@
 """What a run tells: its records, lines and bars, its tracker, and STATUS.json."""
 
 import logging
+import os
+import platform
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from typing import Any
 
 from accelerate.utils.tqdm import tqdm
@@ -21,15 +25,49 @@ from pruneloop.training import LOOK_EVERY, Progress, Recipe
 
 log = logging.getLogger(__name__)
 
+TELL_EVERY = 60.0
+"""Seconds between two words on how far a round is."""
+
+
+def write_running(folder: RunFolder, **facts: Any) -> None:
+    """Write into STATUS.json which process runs, and how far it is."""
+    folder.write_status("running", pid=os.getpid(), host=platform.node(), **facts)
+
+
+class Pace:
+    """How fast a round trains in this process; `first` is the step that it goes on from."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+        self._since = self._told = time.monotonic()
+
+    def is_time(self) -> bool:
+        """Return whether a minute is over, once."""
+        over = time.monotonic() - self._told >= TELL_EVERY
+        if over:
+            self._told = time.monotonic()
+        return over
+
+    def left(self, progress: Progress, rounds: float) -> float:
+        """Return the seconds of training that are left, with as many more rounds of this length."""
+        a_step = (time.monotonic() - self._since) / max(progress.step - self._first, 1)
+        return a_step * (progress.steps - progress.step + rounds * progress.steps)
+
 
 class Recorder:
-    """Tells what a run does; writes nothing on a process other than the `main` one."""
+    """Tells what a run does; writes nothing on a process other than the `main` one.
 
-    def __init__(self, folder: RunFolder, tracking: Tracking, rounds: int, main: bool) -> None:
+    `epochs` are those of every round, round 0 first.
+    """
+
+    def __init__(
+        self, folder: RunFolder, tracking: Tracking, epochs: Sequence[int], main: bool
+    ) -> None:
         self._folder = folder
         self._tracking = tracking
-        self._rounds = rounds
+        self._epochs = epochs
         self._main = main
+        self._pace = Pace(0)
 
     def begin(self, state: RunState) -> None:
         """Tell what is on record already."""
@@ -41,8 +79,9 @@ class Recorder:
 
     def bar(self, state: RunState, what: str, total: int, initial: int = 0) -> Any:
         """Return a progress bar; none where standard error is no terminal, as a log file."""
+        self._pace = Pace(initial)
         return tqdm(
-            desc=f"round {state.round}/{self._rounds} {what}",
+            desc=f"round {state.round}/{len(self._epochs) - 1} {what}",
             total=total,
             initial=initial,
             leave=False,
@@ -50,7 +89,7 @@ class Recorder:
         )
 
     def step(self, state: RunState, progress: Progress, bar: Any) -> None:
-        """Tell an optimiser step."""
+        """Tell an optimiser step: to the bar, and every so often to tracker, log, STATUS.json."""
         bar.update()
         if progress.loss is None:
             return
@@ -58,6 +97,26 @@ class Recorder:
         if progress.step % LOOK_EVERY == 0 or progress.step == progress.steps:
             step = state.steps + progress.step
             self._tracking.log_step(step, progress.loss, progress.learning_rate)
+        if self._main and self._pace.is_time():
+            self._tell(state.round, progress)
+
+    def _tell(self, number: int, progress: Progress) -> None:
+        """Say where the training is; where a bar says so, only in STATUS.json."""
+        epochs = self._epochs[number:]
+        minutes = self._pace.left(progress, sum(epochs[1:]) / epochs[0]) / 60
+        write_running(
+            self._folder,
+            **asdict(progress),
+            round=number,
+            rounds=len(self._epochs) - 1,
+            minutes_left=round(minutes, 1),
+        )
+        if not sys.stderr.isatty():
+            log.info(
+                f"round {number}/{len(self._epochs) - 1}: step {progress.step:,} of "
+                f"{progress.steps:,}, loss {progress.loss:.4f}, learning rate "
+                f"{progress.learning_rate:.2g}, about {minutes:.0f} min of training left"
+            )
 
     def end_round(self, state: RunState, recipe: Recipe) -> None:
         """Tell the round that has just been saved."""

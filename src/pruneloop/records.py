@@ -4,6 +4,7 @@ Standard library only, so that a record can be read and drawn anywhere. The file
 rewritten whole and atomically: a few kilobytes a round, and never half a line.
 """
 
+import codecs
 import csv
 import io
 import json
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pruneloop.durable import hash_file, manifest, write_atomically
+from pruneloop.durable import hash_file, write_atomically
 from pruneloop.errors import utf8
 from pruneloop.redaction import without_secrets
 
@@ -74,13 +75,20 @@ class LayerRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionRecord:
-    """One row of the test split: its label, and what the model says dense and at the end."""
+    """One row of the test split: its label, and what the model says dense and at the end.
+
+    `text_pair` is the second text, where pairs are classified; `row` counts from 0. A
+    confidence is the probability of the label that the model says.
+    """
 
     label: str
     dense: str
     pruned: str
     text: str
-    text_pair: str = ""  # the second text, where pairs are classified
+    text_pair: str = ""
+    row: int
+    dense_confidence: float
+    pruned_confidence: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +106,16 @@ class RejectedRow:
 
 @dataclass(frozen=True, kw_only=True)
 class DataFacts:
-    """What the rows were; `fingerprints` are hashes of every split's texts and labels."""
+    """What the rows were; `fingerprints` are hashes of every split's texts and labels.
+
+    `majority` is the accuracy of always saying the most frequent label of train, by split.
+    """
 
     name: str
     hub_name: str | None
     labels: list[str]
     rows: dict[str, int]
+    majority: dict[str, float]
     truncated: int
     unknown_tokens: float
     max_length: int
@@ -116,12 +128,14 @@ class RunFacts:
 
     `planned_zeros` are those after every round, round 0 first; where rows or columns of
     unequal density go as a whole they are the most, and `planned_zeros_at_least` fewer.
+    `language` is that of the pages, `en` or `ko`.
     """
 
     command: str
     overrides: list[str]
     model: str
     base_model: str | None
+    licence: str | None
     data: DataFacts
     parameters: int
     prunable: int
@@ -131,6 +145,7 @@ class RunFacts:
     hardware: str
     processes: int
     precision: str
+    language: str
     config: dict[str, Any]
     versions: dict[str, str]
 
@@ -148,7 +163,10 @@ _Record = TypeVar("_Record", LayerRecord, PredictionRecord)
 
 
 class RunFolder:
-    """The names of everything that a run writes, and how the records are written."""
+    """The names of everything that a run writes, and how the records are written.
+
+    Files with texts begin with a byte order mark: without it, spreadsheets garble Hangul.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -164,6 +182,7 @@ class RunFolder:
         self.rounds = path / "rounds"
         self.control = path / "control"
         self.deploy = path / "deploy"
+        self.deployed = self.deploy / "deploy.json"
         self.report = path / "report.html"
         self.curve = path / "accuracy_vs_sparsity.png"
         self.heat_map = path / "sparsity_by_layer.png"
@@ -188,13 +207,14 @@ class RunFolder:
         without = () if any(row.text_pair for row in rows) else ("text_pair",)
         # All quoted: a text may hold anything, also a lone carriage return.
         content = _csv(PredictionRecord, rows, csv.QUOTE_ALL, without)
-        write_atomically(self.predictions_csv, content)
+        write_atomically(self.predictions_csv, codecs.BOM_UTF8 + content)
 
     def write_rejected(self, rows: Sequence[RejectedRow]) -> None:
         """Write rejected.csv where rows were left out; without any, there is no such file."""
         if rows:
             named = [replace(row, file=without_secrets(row.file)) for row in rows]
-            write_atomically(self.rejected_csv, _csv(RejectedRow, named, csv.QUOTE_ALL))
+            content = _csv(RejectedRow, named, csv.QUOTE_ALL)
+            write_atomically(self.rejected_csv, codecs.BOM_UTF8 + content)
         else:
             self.rejected_csv.unlink(missing_ok=True)
 
@@ -242,11 +262,6 @@ class RunFolder:
         with suppress(ValueError):
             return _read_json(self.status)
         return {}
-
-    def read_deployed(self) -> dict[str, Any]:
-        """Read what `pruneloop deploy` has measured of this checkpoint; empty where it has not."""
-        found = _read_json(self.deploy / "deploy.json")
-        return found if found.get("checkpoint") == manifest(self.checkpoint) else {}
 
     def is_done(self) -> bool:
         """Return whether STATUS.json says that the run is finished."""
@@ -329,7 +344,7 @@ def _read_csv(path: Path, kind: type[_Record]) -> list[_Record]:
         return []
     types: dict[str, Any] = {each.name: each.type for each in fields(kind)}
     csv.field_size_limit(1 << 30)  # a text may be long
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file)
         return [kind(**{k: types[k](v) for k, v in row.items()}) for row in rows]
 

@@ -52,10 +52,15 @@ class Draft:
 
 @dataclass
 class Predictions:
-    """Labels of the test split's rows, as the dense model and the kept round's say them."""
+    """Labels of the test split's rows, as the dense model and the kept round's say them.
+
+    Each is int32, and its confidences, the labels' probabilities, are float32.
+    """
 
     dense: Tensor | None = None
+    dense_confidence: Tensor | None = None
     pruned: Tensor | None = None
+    pruned_confidence: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return those that there are, by name."""
@@ -133,12 +138,13 @@ class RunState:
             share = lost / size
             self.layers.append(LayerRecord(self.round, name, kind_of(name), size, lost, share))
 
-    def predict(self, labels: Tensor) -> None:
-        """Take over the labels of the round under way, which is kept."""
+    def predict(self, test: Scores) -> None:
+        """Take over what the round under way, which is kept, says of the test rows."""
+        said = self.predictions
         if self.round == 0:
-            self.predictions.dense = labels
+            said.dense, said.dense_confidence = test.predictions, test.confidences
         else:
-            self.predictions.pruned = labels
+            said.pruned, said.pruned_confidence = test.predictions, test.confidences
 
     def next_round(self) -> None:
         """Stand before the next round."""

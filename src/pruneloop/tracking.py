@@ -100,9 +100,9 @@ class Tracking:
             run = self._accelerator.get_tracker(name, unwrap=True)
             run.define_metric("by_round/*", step_metric="round")
 
-    def log_step(self, step: int, mean_loss: float, learning_rate: float) -> None:
-        """Tell the mean loss of the round so far, and the rate."""
-        numbers = {"training/mean_loss": mean_loss, "training/learning_rate": learning_rate}
+    def log_step(self, step: int, loss: float, learning_rate: float) -> None:
+        """Tell the mean loss of the last steps, and the rate."""
+        numbers = {"training/loss": loss, "training/learning_rate": learning_rate}
         self._log(numbers, step)
 
     def log_round(self, step: int, record: RoundRecord, learning_rate: float) -> None:

@@ -16,7 +16,7 @@ from torch.optim import AdamW, Optimizer
 from pruneloop.errors import InvariantError
 
 LOOK_EVERY = 25
-"""On a GPU, looking at the loss waits for it: only every so many steps."""
+"""Losses are means over so many steps; a GPU, which has to be waited for, is looked at as often."""
 
 Batch = dict[str, Tensor]
 
@@ -103,7 +103,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a round's training is after an optimiser step; `loss` is the mean so far."""
+    """Where a round's training is after an optimiser step; `loss` is the mean of the last steps."""
 
     step: int
     steps: int
@@ -180,7 +180,9 @@ class FineTuning:
         self._seed = seed
         self._round = round_number
         self._optimizer = make_optimizer(model, recipe)
-        self._loss_sum = torch.zeros((), device=accelerator.device)
+        self._losses = torch.zeros(
+            LOOK_EVERY, device=accelerator.device
+        )  # the last ones, in a ring
         self._first_bad = torch.zeros((), dtype=torch.int64, device=accelerator.device)
         self._steps_an_epoch = -(-len(batches) // recipe.accumulation)
         self.step = 0
@@ -207,10 +209,10 @@ class FineTuning:
         return self.step // self._steps_an_epoch
 
     @property
-    def mean_loss(self) -> float:
-        """The mean training loss over the steps so far, checked."""
+    def recent_loss(self) -> float:
+        """The mean training loss over the last `LOOK_EVERY` steps, or fewer, checked."""
         self.check()
-        return float(self._loss_sum) / max(self.step, 1)
+        return float(self._losses.sum()) / max(min(self.step, LOOK_EVERY), 1)
 
     def check(self) -> None:
         """Wait for the device, and make sure that every number so far was finite.
@@ -242,8 +244,8 @@ class FineTuning:
         else:
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        self._losses[self.step % LOOK_EVERY] = loss
         self.step += 1
-        self._loss_sum += loss
         with torch.no_grad():
             size = nn.utils.get_total_norm(self._model.parameters())
         # The scaler skips steps whose gradients overflowed: with it, they are no fault.
@@ -251,7 +253,7 @@ class FineTuning:
         bad = ~torch.isfinite(torch.stack(numbers)).all()
         self._first_bad += self.step * (bad & (self._first_bad == 0))
         look = self._accelerator.device.type == "cpu" or self.step % LOOK_EVERY == 0
-        shown = self.mean_loss if look or self.step == self.steps else None
+        shown = self.recent_loss if look or self.step == self.steps else None
         return Progress(self.step, self.steps, rate, shown)
 
     def _backward(self, group: list[Batch]) -> Tensor:
@@ -264,7 +266,7 @@ class FineTuning:
 
     def state(self) -> dict[str, Tensor]:
         """Return all that the rest of the round depends on, weights and masks aside."""
-        found = {"loss_sum": self._loss_sum, "step": torch.tensor(self.step)}
+        found = {"losses": self._losses, "step": torch.tensor(self.step)}
         for index, moments in self._optimizer.state_dict()["state"].items():
             found |= {f"{index}.{key}": value for key, value in moments.items()}
         scaler = getattr(self._accelerator, "scaler", None)
@@ -287,5 +289,5 @@ class FineTuning:
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
         if scaled:
             self._accelerator.scaler.load_state_dict(scaled)
-        self._loss_sum.copy_(state["loss_sum"])
+        self._losses.copy_(state["losses"])
         self.step = int(state["step"])

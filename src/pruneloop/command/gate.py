@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, QuotedString, RangeSweep
 from hydra.errors import OverrideParseException
 
+from pruneloop import launcher
 from pruneloop.command.choices import GROUPS, meant, options
 from pruneloop.command.verbs import VERBS
 from pruneloop.config import known_fields, known_keys
@@ -163,7 +163,7 @@ def _unreadable(argument: str, arguments: Sequence[str]) -> ConfigError:
     key, _, value = argument.partition("=")
     quoted = f'{key}="{value.strip(chr(34)).replace(chr(34), chr(92) + chr(34))}"'
     words = [quoted if word == argument else word for word in arguments]
-    program = "python train.py" if sys.argv[0].endswith(".py") else "pruneloop"
+    program = launcher.program()
     return ConfigError(
         f"cannot read {argument!r}: Hangul, spaces and any of {{}}[]=,: need quotes, within those "
         f"of the shell; write {program} {shlex.join(words)}"

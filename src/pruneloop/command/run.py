@@ -24,7 +24,7 @@ from pruneloop.command.output import guard_output
 from pruneloop.command.sweep import RunHook, requeue, summarise
 from pruneloop.command.verbs import show_help, show_version
 from pruneloop.config import register_schema
-from pruneloop.errors import ConfigError, FolderInUse, PeerLost, Preempted
+from pruneloop.errors import ConfigError, FolderInUse, InvariantError, PeerLost, Preempted
 from pruneloop.records import RunFolder, last_kept
 from pruneloop.redaction import without_secrets
 from pruneloop.signals import heed_signals, watch_parent
@@ -91,6 +91,7 @@ def _execute(composed: DictConfig, files: JobFiles | None) -> float | list[float
     config = to_config(composed)
     # torch and transformers take seconds to load: only once the configuration is right.
     from pruneloop import pipeline
+    from pruneloop.report.answer import at_chance
 
     hydra_config = HydraConfig.get()
     if config.push_to_hub is not None and hydra_config.mode == RunMode.MULTIRUN:
@@ -110,6 +111,12 @@ def _execute(composed: DictConfig, files: JobFiles | None) -> float | list[float
     direction = getattr(hydra_config.sweeper, "direction", None)  # a search has one
     if direction is None:
         return None
+    facts = RunFolder(folder).read_facts()
+    if facts is not None and at_chance(records, facts):
+        raise InvariantError(
+            f"{folder}: its dense model is at chance, so the search does not score it; train "
+            "round 0 longer (finetune.dense_epochs), or at another finetune.dense_learning_rate"
+        )
     # With a budget, the round that is kept is the sparsest within it.
     return [kept.sparsity, kept.accuracy] if isinstance(direction, ListConfig) else kept.sparsity
 

@@ -8,7 +8,9 @@ from typing import NoReturn
 
 from pruneloop import __version__
 from pruneloop.command.output import say
-from pruneloop.errors import ConfigError
+from pruneloop.durable import saving
+from pruneloop.errors import ConfigError, EnvironmentFault
+from pruneloop.launcher import program
 from pruneloop.locating import find_checkpoint
 from pruneloop.records import RunFolder, Text
 
@@ -24,16 +26,41 @@ def report(arguments: Sequence[str]) -> None:
     """Make the page of a run, or of a sweep, again, and say where it is."""
     parser = _Parser("pruneloop report", description=report.__doc__)
     parser.add_argument("folder", type=Path, help="the folder of a run, or of a sweep")
-    folder = RunFolder(parser.parse_args(arguments).folder)
+    parser.add_argument("--language", choices=("en", "ko"), help="[that of the run]")
+    given = parser.parse_args(arguments)
+    folder = RunFolder(given.folder)
     from pruneloop.report.points import read_sweep
     from pruneloop.report.run import write_report
+    from pruneloop.report.summary import summary
     from pruneloop.report.sweep import write_sweep
 
     if folder.rounds_jsonl.exists():
-        write_report(folder)
-        say([str(folder.report)])
+        write_report(folder, given.language)
+        say(summary(folder, program()))
     else:
-        say([write_sweep(read_sweep(folder.path))])
+        say([write_sweep(read_sweep(folder.path), language=given.language)])
+
+
+def compare(arguments: Sequence[str]) -> None:
+    """Draw runs together: which of them is the sparsest for how much accuracy."""
+    parser = _parser("compare", compare.__doc__, _COMPARE)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the folders of runs")
+    parser.add_argument(
+        "--out", type=Path, default=Path("compare"), help="the folder to write into [compare]"
+    )
+    given = parser.parse_args(arguments)
+    if len(given.runs) < 2:
+        parser.error("one run is compared with nothing; name two or more")
+    from pruneloop.report.points import read_runs
+    from pruneloop.report.sweep import write_sweep
+
+    found = read_runs(given.runs, given.out)
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(f"--out {given.out}: cannot be made ({error.strerror})") from error
+    with saving(given.out, 0):
+        say([write_sweep(found, "compare")])
 
 
 def inspect(arguments: Sequence[str]) -> None:
@@ -59,6 +86,11 @@ _EVALUATE = """
   pruneloop evaluate outputs/DATE/TIME data.test=other.csv
   pruneloop evaluate CHECKPOINT data=files data.test=test.csv data.text=review
   pruneloop evaluate CHECKPOINT data=nsmc data.path=/corpora/nsmc
+"""
+
+_COMPARE = """
+  pruneloop compare outputs/DATE/TIME outputs/DATE/TIME
+  pruneloop compare outputs/2026-11-25/* --out compare
 """
 
 _DEPLOY = """
@@ -217,6 +249,7 @@ VERBS: dict[str, Callable[[Sequence[str]], None]] = {
     "evaluate": evaluate,
     "deploy": deploy,
     "report": report,
+    "compare": compare,
     "inspect": inspect,
     "help": show_help,
 }

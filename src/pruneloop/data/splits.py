@@ -73,6 +73,13 @@ class Splits:
         each = len(self.train) / len(self.labels)
         return [each / counts[index] if counts[index] else 1.0 for index in range(len(self.labels))]
 
+    def majority(self) -> dict[str, float]:
+        """Return the accuracy of always saying the most frequent label of train, by split."""
+        counts = Counter(self.train["label"][:])
+        most = max(sorted(counts), key=lambda label: counts[label])
+        parts = {"validation": self.validation, "test": self.test}
+        return {name: rows["label"][:].count(most) / len(rows) for name, rows in parts.items()}
+
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """A hash of the texts, labels and label names of every split."""

@@ -54,7 +54,6 @@ def write_pages(folder: RunFolder, split: Splits, tokenised: Dataset, said: Pred
     # matplotlib takes half a second to load, which only the end of a run should pay.
     from pruneloop.report.run import write_report
 
-    assert said.dense is not None
-    folder.write_predictions(prediction_rows(split, tokenised, said.dense, said.pruned))
+    folder.write_predictions(prediction_rows(split, tokenised, said))
     folder.seal(folder.records)
     write_report(folder)

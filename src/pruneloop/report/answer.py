@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pruneloop.records import RoundRecord, RunFacts
+from pruneloop.records import RoundRecord, RunFacts, RunFolder, last_kept
 from pruneloop.report.columns import aligned
 from pruneloop.scores import wilson_interval
 
@@ -33,18 +33,43 @@ def sparsest_within(rounds: Sequence[RoundRecord], drop: float, metric: str) -> 
 
 def answers(rounds: Sequence[RoundRecord], facts: RunFacts) -> list[Answer]:
     """Return the answer to every of `DROPS`."""
+    metric = facts.config["budget.metric"]
+    return [answer_for(sparsest_within(rounds, drop, metric), drop, facts) for drop in DROPS]
+
+
+def answer_for(record: RoundRecord, drop: float, facts: RunFacts) -> Answer:
+    """Return a round as an answer, with the interval that its test accuracy lies in."""
     rows = facts.data.rows["test"]
-    found = []
-    for drop in DROPS:
-        record = sparsest_within(rounds, drop, facts.config["budget.metric"])
-        hits = round(record.test_accuracy * rows)
-        found.append(Answer(drop, record, wilson_interval(hits, rows)))
-    return found
+    return Answer(drop, record, wilson_interval(round(record.test_accuracy * rows), rows))
 
 
-def answer_table(rounds: Sequence[RoundRecord], facts: RunFacts) -> list[str]:
+def chosen(max_drop: float | None) -> float:
+    """Return the one of `DROPS` to show first: the run's budget if it is one, or 1 point."""
+    return max_drop if max_drop in DROPS else 0.01
+
+
+def at_chance(rounds: Sequence[RoundRecord], facts: RunFacts) -> bool:
+    """Whether round 0 is not clearly better on validation than the most frequent label alone.
+
+    Clearly is where the 95 % interval of its accuracy does not reach down to that.
+    """
+    rows = facts.data.rows["validation"]
+    low, _ = wilson_interval(round(rounds[0].accuracy * rows), rows)
+    return low <= facts.data.majority["validation"]
+
+
+def checkpoint_of(record: RoundRecord, rounds: Sequence[RoundRecord], folder: RunFolder) -> str:
+    """Return where a round's checkpoint is in its run's folder; empty where it was not kept."""
+    if record == last_kept(rounds):
+        return f"{folder.checkpoint.name}/"
+    path = folder.rounds / f"{record.round:02d}"
+    return f"{path.relative_to(folder.path)}/" if path.is_dir() else ""
+
+
+def answer_table(rounds: Sequence[RoundRecord], facts: RunFacts, folder: RunFolder) -> list[str]:
     """Return the answers as lines for a terminal."""
-    rows = [("may lose", "sparsity", "model sparsity", "round", "test accuracy (95 % interval)")]
+    head = ("may lose", "sparsity", "model sparsity", "round", "test accuracy (95 % interval)")
+    rows = [(*head, "checkpoint")]
     for answer in answers(rounds, facts):
         record, (low, high) = answer.record, answer.interval
         rows.append(
@@ -54,6 +79,7 @@ def answer_table(rounds: Sequence[RoundRecord], facts: RunFacts) -> list[str]:
                 f"{record.model_sparsity:.2%}",
                 f"{record.round}",
                 f"{record.test_accuracy:.4f} ({low:.4f} to {high:.4f})",
+                checkpoint_of(record, rounds, folder) or "not kept",
             )
         )
-    return aligned(rows, left=(0, 4))
+    return aligned(rows, left=(0, 4, 5))

@@ -17,9 +17,25 @@ def model_card(facts: RunFacts, rounds: Sequence[RoundRecord]) -> str:
     name = f"{base.split('/')[-1]}-sparse-{100 * kept.sparsity:.0f}"
     told = ("rounds", "seed", "prune.", "finetune.")
     settings = {k: v for k, v in facts.config.items() if k.startswith(told)}
+    data = _metadata(facts, kept, name)
+    text = render(
+        "card.md",
+        facts=facts,
+        rounds=rounds,
+        last=kept,
+        base=base,
+        settings=settings,
+        answers=answers(rounds, facts),
+    )
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
+
+
+def _metadata(facts: RunFacts, kept: RoundRecord, name: str) -> ModelCardData:
+    """Return what the hub shows and searches, with the test scores as a model-index."""
     scores = {"accuracy": kept.test_accuracy, "f1": kept.test_macro_f1}
-    data = ModelCardData(
+    return ModelCardData(
         language="ko",
+        license=facts.licence,
         library_name="transformers",
         pipeline_tag="text-classification",
         base_model=facts.base_model,
@@ -39,13 +55,3 @@ def model_card(facts: RunFacts, rounds: Sequence[RoundRecord]) -> str:
             for metric, value in scores.items()
         ],
     )
-    text = render(
-        "card.md",
-        facts=facts,
-        rounds=rounds,
-        last=kept,
-        base=base,
-        settings=settings,
-        answers=answers(rounds, facts),
-    )
-    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))

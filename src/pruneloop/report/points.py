@@ -3,27 +3,46 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
 from pruneloop.errors import CheckpointError, InputError, Preempted
-from pruneloop.records import RoundRecord, RunFolder, is_of_last_command
+from pruneloop.records import RoundRecord, RunFacts, RunFolder, is_of_last_command
+
+LEVELS = (0.2, 0.5, 0.67, 0.8, 0.9, 0.95, 0.98)
+"""Where settings are compared: at the first round that is at least so sparse."""
 
 
 @dataclass(frozen=True)
 class Point:
     """One run of a sweep; `settings` are the overrides that not all points share."""
 
-    name: str
+    folder: Path
     settings: dict[str, str]
     seed: str | None
     state: str
     exit_code: int
     message: str
-    of_last_command: bool
     rounds: list[RoundRecord]
+    facts: RunFacts | None = None
+
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return self.folder.name
+
+    @property
+    def data(self) -> str:
+        """What tells rows apart: only points with the same test rows can be compared."""
+        return self.facts.data.fingerprints.get("test", "") if self.facts else ""
+
+    @property
+    def of_last_command(self) -> bool:
+        """Whether the last command in the sweep's folder had this point."""
+        return is_of_last_command(self.folder)
 
     @property
     def label(self) -> str:
@@ -35,14 +54,16 @@ class Point:
 class Mean:
     """Points that differ in their seed only, after one round; `members` are all of them.
 
-    Deviations are those of the sample; None for a single point. `pareto` says that no
-    other mean of the sweep is both at least as sparse and at least as accurate; means that
-    lack some of their seeds are not compared.
+    Deviations are those of the sample; None for a single point. `lost` is what is lost of
+    round 0's validation accuracy. `pareto` says that no other mean on the same data is both at
+    least as sparse and at least as accurate; means that lack some seeds are not compared.
     """
 
     label: str
     records: Sequence[RoundRecord]
     members: int
+    data: str
+    dense: float
     pareto: bool = False
 
     def _mean(self, name: str) -> float:
@@ -60,6 +81,11 @@ class Mean:
     accuracy_deviation = property(lambda self: self._deviation("accuracy"))
     test_accuracy = property(lambda self: self._mean("test_accuracy"))
     test_deviation = property(lambda self: self._deviation("test_accuracy"))
+
+    @property
+    def lost(self) -> float:
+        """The validation accuracy that is lost against round 0, as a fraction."""
+        return self.dense - float(self.accuracy)
 
     @property
     def complete(self) -> bool:
@@ -103,6 +129,31 @@ class Sweep:
             max(means, key=lambda mean: (mean.seeds, mean.round)) for means in self.means.values()
         ]
 
+    def sparse(self, mean: Mean) -> float:
+        """Return the sparsity that compares: of the whole model where the matrices differ."""
+        return float(mean.model_sparsity if self.by_model else mean.sparsity)
+
+    def best(self, drop: float) -> list[Mean]:
+        """Return every setting's sparsest round that loses no more; the sparsest setting first."""
+        found = []
+        for means in self.means.values():
+            within = [mean for mean in means if mean.complete and mean.lost <= drop + 1e-9]
+            if within:
+                found.append(max(within, key=lambda mean: (self.sparse(mean), mean.round)))
+        return sorted(found, key=lambda mean: (-self.sparse(mean), mean.lost))
+
+    def at(self, level: float) -> dict[str, Mean | None]:
+        """Return each setting's first round that is at least so sparse: nothing flatters it."""
+        return {
+            label: next((m for m in means if m.complete and self.sparse(m) >= level), None)
+            for label, means in self.means.items()
+        }
+
+    @property
+    def levels(self) -> list[float]:
+        """The sparsities of `LEVELS` that some setting reaches."""
+        return [level for level in LEVELS if any(self.at(level).values())]
+
     @property
     def front(self) -> list[Mean]:
         """The Pareto front, sparsest last."""
@@ -119,6 +170,28 @@ def read_sweep(path: Path) -> Sweep:
     folders = [hydra.parent for hydra in sorted(path.glob("*/.hydra"))]
     if not folders:
         raise InputError(f"{path}: holds no run and no sweep")
+    return _sweep(path, folders)
+
+
+def read_runs(folders: Sequence[Path], path: Path) -> Sweep:
+    """Read the records of any runs, as a sweep that is shown in the folder `path`.
+
+    Raises:
+        InputError: one of them is no run's folder.
+    """
+    for folder in folders:
+        if not RunFolder(folder).rounds_jsonl.exists():
+            raise InputError(f"{folder}: holds no round of a run")
+    found = _sweep(path, list(folders))
+    said = [(point.label, point.seed) for point in found.points]
+    if len(set(said)) == len(said):
+        return found
+    # Their commands do not tell them apart: their names do.
+    named = [replace(point, settings={"run": point.name}) for point in found.points]
+    return replace(found, points=named, means=_means(named))
+
+
+def _sweep(path: Path, folders: list[Path]) -> Sweep:
     overrides = [_overrides(RunFolder(folder)) for folder in folders]
     shared = set(overrides[0].items()).intersection(*(each.items() for each in overrides))
     points = [
@@ -132,25 +205,24 @@ def read_sweep(path: Path) -> Sweep:
 def _overrides(folder: RunFolder) -> dict[str, str]:
     """Return a point's overrides: those it ran with, or those that Hydra wrote for it."""
     written = folder.path / ".hydra" / "overrides.yaml"
+    facts = _facts(folder)
     try:
-        facts = folder.read_facts()
         lines = facts.overrides if facts else yaml.safe_load(written.read_text("utf-8")) or []
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):
         return {}
     pairs = (str(line).lstrip("+").partition("=") for line in lines)
     return {key: value for key, _, value in pairs}
 
 
 def _read_point(folder: RunFolder, settings: dict[str, str]) -> Point:
-    seed, name = settings.pop("seed", None), folder.path.name
-    last = is_of_last_command(folder.path)
+    seed = settings.pop("seed", None)
     try:
         status, rounds = folder.read_status(), folder.read_rounds()
         if folder.status.exists() and not status:
             raise ValueError(f"{folder.status.name} is not what a run writes")
     except (OSError, ValueError, TypeError) as error:
         code = CheckpointError.exit_code
-        return Point(name, settings, seed, "unreadable", code, repr(error), last, [])
+        return Point(folder.path, settings, seed, "unreadable", code, repr(error), [])
     state = status.get("state", "not started")
     # What is neither done nor says why it ended was killed: the same command goes on.
     code = status.get("exit_code", 0 if state == "done" else Preempted.exit_code)
@@ -159,7 +231,13 @@ def _read_point(folder: RunFolder, settings: dict[str, str]) -> Point:
         code, message = status["refused"]["exit_code"], status["refused"]["message"]
         state = "refused"
     kept = [record for record in rounds if record.kept]  # what was undone is no result
-    return Point(name, settings, seed, state, code, message, last, kept)
+    return Point(folder.path, settings, seed, state, code, message, kept, _facts(folder))
+
+
+def _facts(folder: RunFolder) -> RunFacts | None:
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        return folder.read_facts()
+    return None
 
 
 def _in_order(point: Point) -> list[tuple[float, str]]:
@@ -190,16 +268,25 @@ def _means(points: Sequence[Point]) -> dict[str, list[Mean]]:
 
 
 def _means_of(label: str, members: Sequence[Point]) -> list[Mean]:
-    rounds: dict[int, list[RoundRecord]] = defaultdict(list)
+    rounds: dict[int, list[tuple[RoundRecord, RoundRecord]]] = defaultdict(list)
     for point in members:
         for record in point.rounds:
-            rounds[record.round].append(record)
-    return [Mean(label, records, len(members)) for _, records in sorted(rounds.items())]
+            rounds[record.round].append((record, point.rounds[0]))
+    return [
+        Mean(
+            label=label,
+            records=[record for record, _ in pairs],
+            members=len(members),
+            data=members[0].data,
+            dense=statistics.fmean(dense.accuracy for _, dense in pairs),
+        )
+        for _, pairs in sorted(rounds.items())
+    ]
 
 
 def _undominated(mean: Mean, others: Sequence[Mean]) -> bool:
     here = (mean.model_sparsity, mean.accuracy)
-    theirs = [(other.model_sparsity, other.accuracy) for other in others]
+    theirs = [(other.model_sparsity, other.accuracy) for other in others if other.data == mean.data]
     return not any(
         there != here and there[0] >= here[0] and there[1] >= here[1] for there in theirs
     )

@@ -37,6 +37,37 @@ def most_lost(rows: Sequence[PredictionRecord], labels: Sequence[str]) -> LabelC
 
 
 @dataclass(frozen=True)
+class Moved:
+    """How many more rows of a label are read as another one, or as itself, after pruning."""
+
+    label: str
+    read_as: str
+    before: int
+    after: int
+
+    @property
+    def change(self) -> int:
+        """How many more."""
+        return self.after - self.before
+
+    @property
+    def better(self) -> bool:
+        """Whether that is for the better: more right ones, or fewer wrong ones."""
+        return (self.change > 0) == (self.label == self.read_as)
+
+
+def moved(dense: Confusion, pruned: Confusion) -> list[list[Moved]]:
+    """Return what pruning changed of a confusion matrix, cell by cell."""
+    return [
+        [
+            Moved(label, other, dense.counts[row][column], pruned.counts[row][column])
+            for column, other in enumerate(dense.labels)
+        ]
+        for row, label in enumerate(dense.labels)
+    ]
+
+
+@dataclass(frozen=True)
 class Changes:
     """The rows whose prediction changed: from right to wrong, the other way, or neither."""
 
@@ -46,8 +77,11 @@ class Changes:
 
 
 def changes(rows: Sequence[PredictionRecord]) -> Changes:
-    """Sort out the rows whose prediction changed."""
-    changed = [row for row in rows if row.dense != row.pruned]
+    """Sort out the rows whose prediction changed, those first that the pruned model is sure of."""
+    changed = sorted(
+        (row for row in rows if row.dense != row.pruned),
+        key=lambda row: (-row.pruned_confidence, row.row),
+    )
     return Changes(
         broken=[row for row in changed if row.dense == row.label],
         mended=[row for row in changed if row.pruned == row.label],

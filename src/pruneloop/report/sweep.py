@@ -1,29 +1,53 @@
 """What a sweep found, for people: a table, a page and a picture."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import cycle
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from matplotlib.figure import Figure
 
 from pruneloop.durable import write_atomically
 from pruneloop.errors import utf8
-from pruneloop.records import ROUND_COLUMNS, RoundRecord, csv_of
-from pruneloop.report.figures import Tips, new_axes, save_png, styled, to_svg
+from pruneloop.records import ROUND_COLUMNS, RoundRecord, RunFolder, csv_of
+from pruneloop.report.columns import aligned
+from pruneloop.report.curve import limits, scale
+from pruneloop.report.figures import INK, Tips, new_axes, save_png, styled, to_svg
+from pruneloop.report.language import Translate, translate
 from pruneloop.report.page import percent, render, spread
 from pruneloop.report.points import Mean, Sweep
 
 _MOST_IN_LEGEND = 10
 
+WITHIN = 0.01
+"""What the settings may lose where the sparsest of each are compared first."""
 
-def write_sweep(sweep: Sweep) -> str:
-    """Write sweep.csv, sweep.html and sweep.png; return the summary to print."""
-    write_atomically(sweep.path / "sweep.csv", _csv(sweep))
-    figure, tips = _figure(sweep)
-    page = render("sweep.html", sweep=sweep, curve=to_svg(figure, tips))
-    write_atomically(sweep.path / "sweep.html", utf8(page))
-    save_png(figure, sweep.path / "sweep.png")
-    return _summary(sweep)
+
+def write_sweep(sweep: Sweep, name: str = "sweep", language: str | None = None) -> str:
+    """Write NAME.csv, NAME.html and NAME.png; return the summary to print."""
+    facts = sweep.points[0].facts
+    language = language or (facts.language if facts else "en")
+    write_atomically(sweep.path / f"{name}.csv", _csv(sweep))
+    save_png(_figure(sweep, str)[0], sweep.path / f"{name}.png")
+    figure, tips = _figure(sweep, t := translate(language))
+    picture = to_svg(figure, tips, t("Accuracy against sparsity"))
+    links = {point.name: _link(point.folder, sweep.path) for point in sweep.points}
+    page = render("sweep.html", language, sweep=sweep, curve=picture, links=links)
+    write_atomically(sweep.path / f"{name}.html", utf8(page))
+    return "\n".join([*_summary(sweep), *_files(sweep.path, name)])
+
+
+def _link(folder: Path, page: Path) -> str:
+    """Return where a point's report is from a page's folder; empty where it has none."""
+    report = RunFolder(folder).report
+    return quote(os.path.relpath(report, page)) if report.exists() else ""
+
+
+def _files(path: Path, name: str) -> list[str]:
+    return [f"summary: {path / f'{name}.html'}", f"records: {path / f'{name}.csv'}"]
 
 
 def _csv(sweep: Sweep) -> bytes:
@@ -59,12 +83,12 @@ def _csv(sweep: Sweep) -> bytes:
 
 
 @styled
-def _figure(sweep: Sweep) -> tuple[Figure, Tips]:
-    what = "model sparsity (%)" if sweep.by_model else "sparsity of the prunable weights (%)"
-    figure, axes = new_axes(6, 4, what, "validation accuracy")
+def _figure(sweep: Sweep, t: Translate) -> tuple[Figure, Tips]:
+    what = t("model sparsity (%)") if sweep.by_model else t("prunable weights that are kept (%)")
+    figure, axes = new_axes(8, 4, what, t("validation accuracy"))
 
     def x(record: RoundRecord | Mean) -> float:
-        return 100 * (record.model_sparsity if sweep.by_model else record.sparsity)
+        return 100 * (record.model_sparsity if sweep.by_model else 1 - record.sparsity)
 
     tips = {}
     colors = cycle([f"C{number}" for number in range(10)])
@@ -75,54 +99,63 @@ def _figure(sweep: Sweep) -> tuple[Figure, Tips]:
                 ys = [r.accuracy for r in point.rounds]
                 axes.plot([x(r) for r in point.rounds], ys, "-", color=color, alpha=0.25, lw=1)
         xs, ys = [x(mean) for mean in means], [mean.accuracy for mean in means]
-        bars = [mean.accuracy_deviation or 0.0 for mean in means]
-        axes.errorbar(xs, ys, bars, fmt="none", ecolor=color, capsize=3, lw=1)
+        below = [mean.accuracy_deviation or 0.0 for mean in means]
+        above = [min(bar, 1.0 - y) for bar, y in zip(below, ys, strict=True)]
+        axes.errorbar(xs, ys, (below, above), fmt="none", ecolor=color, capsize=3, lw=1)
         axes.plot(xs, ys, "o-", color=color, markersize=5, label=label, gid=gid)
-        tips[gid] = [_tip(mean) for mean in means]
-    front = sweep.front
+        tips[gid] = [_tip(mean, t) for mean in means]
+    front, every = sweep.front, [m for means in sweep.means.values() for m in means]
     axes.plot(
         [x(mean) for mean in front],
         [mean.accuracy for mean in front],
         "o",
         markersize=11,
         markerfacecolor="none",
-        markeredgecolor="black",
-        label="Pareto front",
+        markeredgecolor=INK,
+        label=t("Pareto front"),
     )
+    if every:
+        axes.set_ylim(*limits([mean.accuracy for mean in every]))
+        if not sweep.by_model:
+            scale(axes, [x(mean) for mean in every])
     if len(sweep.means) <= _MOST_IN_LEGEND:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return figure, tips
 
 
-def _tip(mean: Mean) -> str:
-    return (
-        f"{mean.label}, round {mean.round}: {mean.sparsity:.2%} sparse, accuracy "
-        f"{spread(mean.accuracy, mean.accuracy_deviation)}"
+def _tip(mean: Mean, t: Translate) -> str:
+    words = t("{label}, round {round}: {sparsity:.2%} sparse, accuracy {accuracy}")
+    accuracy = spread(mean.accuracy, mean.accuracy_deviation)
+    return words.format(
+        label=mean.label, round=mean.round, sparsity=mean.sparsity, accuracy=accuracy
     )
 
 
-def _summary(sweep: Sweep) -> str:
+def _summary(sweep: Sweep) -> list[str]:
     done = len(sweep.points) - len(sweep.unfinished)
-    rows = [["", "seeds", "sparsity", "model sparsity", "accuracy", "test accuracy"]]
+    lines = [f"sweep: {len(sweep.points)} points, {done} done"]
+    if best := sweep.best(WITHIN):
+        lines.append(f"sparsest within {100 * WITHIN:g} point of dense on validation, by settings:")
+        lines += _table(best)
+    lines += ["after the last round of each:", *_table(sweep.last)]
+    return lines + [
+        f"{point.state}: {point.name} (exit code {point.exit_code}) {point.message}".rstrip()
+        for point in sweep.unfinished
+    ]
+
+
+def _table(means: Sequence[Mean]) -> list[str]:
+    rows = [("", "seeds", "round", "sparsity", "model sparsity", "accuracy", "test accuracy")]
     rows += [
-        [
+        (
             mean.label,
             mean.counted,
+            str(mean.round),
             percent(mean.sparsity),
             percent(mean.model_sparsity),
             spread(mean.accuracy, mean.accuracy_deviation),
             spread(mean.test_accuracy, mean.test_deviation),
-        ]
-        for mean in sweep.last
+        )
+        for mean in means
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [f"sweep: {len(sweep.points)} points, {done} done; after their last rounds:"]
-    for first, *others in rows:
-        cells = [text.rjust(width) for text, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]))
-    lines += [
-        f"{point.state}: {point.name} (exit code {point.exit_code}) {point.message}".rstrip()
-        for point in sweep.unfinished
-    ]
-    lines += [f"summary: {sweep.path / 'sweep.html'}", f"records: {sweep.path / 'sweep.csv'}"]
-    return "\n".join(lines)
+    return aligned(rows)

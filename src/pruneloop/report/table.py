@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pruneloop.records import RoundRecord
+from pruneloop.report.columns import aligned
 
 TABLE_HEADER = "round  sparsity  model sparsity  shock acc.  accuracy  vs dense    loss  seconds"
 
@@ -18,11 +19,13 @@ def table_line(record: RoundRecord, dense_accuracy: float) -> str:
     )
 
 
-def plan_table(zeros: Sequence[tuple[int, int]], prunable: int) -> str:
+def plan_table(zeros: Sequence[tuple[int, int]], prunable: int, parameters: int) -> str:
     """Return the plan: the zeros expected after every round, at least and at most."""
     even = all(fewest == most for fewest, most in zeros)
-    lines = ["round  sparsity  zeros expected" if even else "round  sparsity  zeros at most"]
+    last = "zeros expected" if even else "zeros at most"
+    rows = [("round", "sparsity", "model sparsity", last, "")]
     for number, (fewest, most) in enumerate(zeros):
-        less = "" if even else f"  (at least {fewest:,})"
-        lines.append(f"{number:>5}  {most / prunable:>8.2%}  {most:>14,}{less}")
-    return "\n".join(lines)
+        less = "" if even else f"(at least {fewest:,})"
+        shares = (f"{most / prunable:.2%}", f"{most / parameters:.2%}")
+        rows.append((str(number), *shares, f"{most:,}", less))
+    return "\n".join(aligned(rows, left=(4,)))
