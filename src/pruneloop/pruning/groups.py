@@ -66,7 +66,9 @@ class Lines:
         return mask.any(dim=1 - self.dim)
 
     def scores(self, scores: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(scores.detach().float(), self.n, dim=1 - self.dim)
+        # Added up on the CPU: a GPU adds in another order, and near ties would fall otherwise.
+        given = scores.detach().float().cpu()
+        return torch.linalg.vector_norm(given, self.n, dim=1 - self.dim).to(scores.device)
 
     def mask(self, alive: Tensor, mask: Tensor) -> Tensor:
         return mask & alive.unsqueeze(1 - self.dim)

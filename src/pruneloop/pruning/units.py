@@ -65,14 +65,19 @@ class Block:
         return self._sums({part.name: masks[part.name].long() for part in self.parts})
 
     def scores(self, scores: Tensors, n: float) -> Tensor:
-        """Return the Ln norm of each unit's weights' scores."""
-        powers = {p.name: scores[p.name].detach().float().abs().pow(n) for p in self.parts}
+        """Return the Ln norm of each unit's weights' scores, on the CPU.
+
+        A GPU adds up in another order: near ties would fall otherwise.
+        """
+        given = {part.name: scores[part.name].detach().float().cpu() for part in self.parts}
+        powers = {name: score.abs().pow(n) for name, score in given.items()}
         return self._sums(powers).pow(1 / n)
 
     def without(self, alive: Tensor, masks: Tensors) -> dict[str, Tensor]:
         """Return the masks of the block's matrices without the units that are not alive."""
         return {
-            part.name: masks[part.name] & part.spread(alive, masks[part.name].shape)
+            part.name: masks[part.name]
+            & part.spread(alive.to(masks[part.name].device), masks[part.name].shape)
             for part in self.parts
         }
 
@@ -177,7 +182,7 @@ class UnitMethod:
         found = dict(masks)
         for group, k in zip(self.groups.blocks(masks), drops, strict=True):
             ranked = [block.scores(scores, self.n) for block in group]
-            alive = [block.kept(masks) > 0 for block in group]
+            alive = [(block.kept(masks) > 0).cpu() for block in group]
             for block, left in zip(group, _without_smallest(ranked, alive, k), strict=True):
                 found |= block.without(left, masks)
         return Masks(found)
