@@ -22,6 +22,7 @@ from pruneloop.data.loading import Data, load_splits, tokenise_splits
 from pruneloop.data.splits import Splits, texts_of
 from pruneloop.engine import Engine, Split
 from pruneloop.evaluation import ClassificationScores
+from pruneloop.first_token import Shortcut
 from pruneloop.model.build import Classifier, build, labels_of
 from pruneloop.model.tokenizers import add_nfc
 from pruneloop.model.values import check_finite, check_prunable
@@ -137,6 +138,7 @@ def _engine(
     def split(name: str, rows: Dataset) -> Split:
         return Split(name, loader(rows), len(rows), metric)
 
+    short = Shortcut(classifier.model)  # proven in float32, before anything is wrapped
     model = accelerator.prepare(classifier.model)
     pruned.place()
     if config.distill.alpha > 0 and teacher is None:
@@ -153,6 +155,7 @@ def _engine(
         test=split("test", data.test.rows),
         evidence_batches=config.prune.evidence_batches,
         teacher=teacher,
+        short=short,
     )
 
 

@@ -16,9 +16,10 @@ from pruneloop.data.batches import TrainingBatches
 from pruneloop.errors import InvariantError
 from pruneloop.evaluation import ClassificationScores, Scores, evaluate_model
 from pruneloop.evidence import input_norms, moved, saliency
+from pruneloop.first_token import Shortcut
 from pruneloop.pruning import Evidence, Masks, PrunedModel
 from pruneloop.teacher import Teacher
-from pruneloop.training import CrossEntropy, FineTuning, Objective, Recipe
+from pruneloop.training import Batch, CrossEntropy, FineTuning, Objective, Recipe
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Split:
 class Engine:
     """A model on its device, with the rows to train and to measure it on.
 
-    `model` is `pruned.model` as accelerate prepared it: the same parameters.
+    `model` is `pruned.model` as accelerate prepared it: the same parameters. Training and
+    measuring take the shortcut, where the model has one; gathering evidence never does.
     """
 
     accelerator: Accelerator
@@ -46,6 +48,7 @@ class Engine:
     test: Split
     evidence_batches: int
     teacher: Teacher | None
+    short: Shortcut
 
     def evidence(
         self, needs: Evidence | None, number: int, recipe: Recipe, look: Callable[[], None]
@@ -80,6 +83,10 @@ class Engine:
         if self.teacher is not None and taught is not None:
             objective = replace(self.teacher.objective, own=own)
 
+        def shortly(model: nn.Module, batch: Batch) -> Tensor:
+            with self.short():
+                return objective(model, batch)
+
         def hold() -> None:
             self.pruned.hold()
             if moved_so_far is not None:
@@ -93,7 +100,7 @@ class Engine:
             recipe,
             self.batches.seed,
             number,
-            objective,
+            shortly,
         )
 
     def unmoved(self) -> dict[str, Tensor]:
@@ -103,13 +110,17 @@ class Engine:
 
     def teach(self, look: Callable[[], None]) -> Tensor | None:
         """Return the logits that the coming rounds follow; None without a teacher."""
-        return self.teacher.logits(self.accelerator, look) if self.teacher else None
+        if self.teacher is None:
+            return None
+        with self.short():
+            return self.teacher.logits(self.accelerator, look)
 
     def measure(self, split: Split, look: Callable[[], None]) -> Scores:
         """Score the model on a split; `look` is called before every batch."""
-        return evaluate_model(
-            self.model, split.loader, self.accelerator, split.rows, split.metric, look
-        )
+        with self.short():
+            return evaluate_model(
+                self.model, split.loader, self.accelerator, split.rows, split.metric, look
+            )
 
     @contextmanager
     def plain(self) -> Iterator[None]:

@@ -1,0 +1,107 @@
+"""The last layer for the first token alone: all that a classifier reads of it.
+
+Queries, attention output and feed-forward of the last layer are one position instead of all;
+its keys and values stay whole. The logits and the gradients are the same but for rounding;
+dropout draws fewer numbers. The change lives inside `FirstTokenOnly` alone: outside of it the
+model is the plain one, for saving, exports and their verification.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+_FAMILIES = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
+_TOLERANCE = 1e-5  # of the largest logit
+
+
+class Shortcut:
+    """Calls give a context in which a model's last layer is one position, or the plain model.
+
+    It is taken only where the model proves equal with it on rows with padding: a family that
+    pools otherwise, or another version of it, computes as ever.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._taken: AbstractContextManager[None] = nullcontext()
+        layer = _last_layer(model)
+        if layer is not None and _proves_equal(model, FirstTokenOnly(layer)):
+            self._taken = FirstTokenOnly(layer)
+
+    @property
+    def taken(self) -> bool:
+        """Whether the model has it."""
+        return isinstance(self._taken, FirstTokenOnly)
+
+    def __call__(self) -> AbstractContextManager[None]:
+        return self._taken
+
+
+class FirstTokenOnly(AbstractContextManager[None]):
+    """Has a layer compute its first position only, as long as the block runs."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self._layer = layer
+        # The same object every time: `torch.compile` would begin anew for another one.
+        self._forward = partial(_first_position, layer)
+
+    def __enter__(self) -> None:
+        vars(self._layer)["forward"] = self._forward
+
+    def __exit__(self, *_: object) -> None:
+        del vars(self._layer)["forward"]
+
+
+def _first_position(
+    layer: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any
+) -> Tensor:
+    inner, states, mask = layer.attention.self, hidden_states, attention_mask
+    first = states[:, :1]
+    query, key, value = (
+        linear(given).unflatten(-1, (-1, inner.attention_head_size)).transpose(1, 2)
+        for linear, given in ((inner.query, first), (inner.key, states), (inner.value, states))
+    )
+    if mask is not None:
+        mask = mask[:, :, :1]
+        mask = mask if mask.dtype == torch.bool else mask.to(query.dtype)
+    rate = inner.dropout.p if inner.training else 0.0
+    read = nn.functional.scaled_dot_product_attention(query, key, value, mask, dropout_p=rate)
+    attended = layer.attention.output(read.transpose(1, 2).flatten(2), first)
+    given: Tensor = layer.feed_forward_chunk(attended)
+    return given
+
+
+def _last_layer(model: PreTrainedModel) -> nn.Module | None:
+    """Return the last layer of an encoder whose classifier reads the first token."""
+    config = model.config
+    if config.model_type not in _FAMILIES or getattr(config, "is_decoder", False):
+        return None
+    if getattr(config, "_attn_implementation", None) not in ("sdpa", "eager"):
+        return None
+    base: Any = model.base_model
+    last: nn.Module = base.encoder.layer[-1]
+    return last
+
+
+def _proves_equal(model: PreTrainedModel, short: AbstractContextManager[None]) -> bool:
+    """Whether a model gives the same logits of rows with padding with the shortcut."""
+    rows = torch.arange(48, device=model.device).view(4, 12) % (model.config.vocab_size - 10) + 5
+    lengths = torch.tensor([[12], [7], [3], [12]], device=model.device)
+    attended = (torch.arange(12, device=model.device) < lengths).long()
+    inputs = {"input_ids": rows, "attention_mask": attended}
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            plain = model(**inputs).logits.float()
+            with short:
+                quick = model(**inputs).logits.float()
+    # Whatever another version of the family says of a layer that it does not know.
+    except (AttributeError, TypeError, RuntimeError, IndexError, ValueError):
+        return False
+    finally:
+        model.train(training)
+    return bool((plain - quick).abs().max() <= _TOLERANCE * plain.abs().max().clamp(min=1))

@@ -1,0 +1,122 @@
+"""The last layer for the first token alone: the same logits and gradients, and nothing stays."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from support import composed, experiment, read_rounds, small_classifier
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pruneloop import assembly
+from pruneloop.first_token import FirstTokenOnly, Shortcut
+
+TAKEN = ["Bert", "Roberta", "XLMRoberta", "Camembert", "Electra"]
+LEFT_ALONE = ["Albert", "DebertaV2", "DistilBert", "ModernBert", "XLNet"]
+ROWS = {
+    "input_ids": torch.arange(60).view(5, 12) % 40 + 5,
+    "attention_mask": (torch.arange(12) < torch.tensor([[12], [9], [2], [12], [5]])).long(),
+    "labels": torch.tensor([0, 1, 0, 1, 1]),
+}
+
+
+def model_of(family: str, **changed: object) -> PreTrainedModel:
+    return small_classifier(family, num_hidden_layers=2, **changed).eval()
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("family", TAKEN)
+def test_logits_and_gradients_are_the_plain_ones(family: str, attention: str) -> None:
+    model = model_of(family, attn_implementation=attention)
+    short = Shortcut(model)
+    assert short.taken
+
+    def outcome() -> tuple[Tensor, dict[str, Tensor]]:
+        model.zero_grad()
+        given = model(**ROWS)
+        given.loss.backward()
+        return given.logits.detach(), {n: p.grad.clone() for n, p in model.named_parameters()}
+
+    plain, gradients = outcome()
+    with short():
+        quick, found = outcome()
+    assert (plain - quick).abs().max() <= 1e-6 * max(1.0, float(plain.abs().max()))
+    # Of the largest of all: a key's bias has none but noise.
+    far = 1e-6 * max(float(gradient.abs().max()) for gradient in gradients.values())
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, found[name], atol=far), name
+
+
+@pytest.mark.parametrize("family", LEFT_ALONE)
+def test_other_families_are_left_alone(family: str) -> None:
+    model = model_of(family)
+    short = Shortcut(model)
+    assert not short.taken
+    with short():
+        quick = model(**ROWS).logits
+    assert torch.equal(quick, model(**ROWS).logits)
+
+
+def test_a_model_that_reads_more_than_the_first_token_is_left_alone() -> None:
+    model = model_of("Bert")
+    pooler = model.bert.pooler
+    pooler.forward = lambda states: torch.tanh(pooler.dense(states.mean(dim=1)))
+    assert not Shortcut(model).taken
+
+
+def test_it_computes_less_inside_and_nothing_stays_outside() -> None:
+    model = model_of("Bert")
+    layer, short = model.bert.encoder.layer[-1], Shortcut(model)
+    before, plain = set(vars(layer)), model(**ROWS).logits
+    seen: list[torch.Size] = []
+    layer.intermediate.register_forward_hook(lambda m, i, out: seen.append(out.shape[:2]))
+    with short():
+        model(**ROWS)
+    with pytest.raises(ZeroDivisionError), short():
+        raise ZeroDivisionError
+    assert set(vars(layer)) == before
+    assert torch.equal(model(**ROWS).logits, plain)
+    assert seen == [(5, 1), (5, 12)]
+    deepcopy(model)
+
+
+def test_training_draws_dropout_for_attention_too() -> None:
+    model = model_of("Bert", attention_probs_dropout_prob=0.5, hidden_dropout_prob=0.0)
+    short = Shortcut(model)
+    assert not model.training
+    model.train()
+    for part in model.bert.encoder.layer[0].modules():
+        part.eval()
+    with short():
+        one, other = model(**ROWS).logits, model(**ROWS).logits
+    assert not torch.equal(one, other)
+
+
+def test_a_run_takes_it_and_its_checkpoint_is_the_plain_models(tmp_path, monkeypatch) -> None:
+    """The export's proof, which compares logits bit for bit, knows nothing of it."""
+    entered = 0
+    real = FirstTokenOnly.__enter__
+
+    def counted(self) -> None:
+        nonlocal entered
+        entered += 1
+        real(self)
+
+    def run(name: str) -> list[dict]:
+        overrides = ("data.train_rows=120", "data.test_rows=40", "model.hidden=16", "rounds=1")
+        folder = tmp_path / name
+        folder.mkdir()
+        experiment(composed(*overrides, "model.intermediate=32", "device=cpu"), folder, [])
+        return read_rounds(folder)
+
+    monkeypatch.setattr(FirstTokenOnly, "__enter__", counted)
+    with_it = run("short")
+    assert entered > 8  # the proof, each step, each evaluation
+    monkeypatch.setattr(assembly, "Shortcut", lambda model: Shortcut(torch.nn.Module()))
+    monkeypatch.setattr("pruneloop.first_token._last_layer", lambda model: None)
+    entered = 0
+    without = run("plain")
+    assert entered == 0
+    for one, other in zip(with_it, without, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-4)  # no dropout here
+        assert one["zeros"] == other["zeros"]
