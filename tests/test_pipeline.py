@@ -329,3 +329,14 @@ def test_the_saved_tokenizer_joins_decomposed_hangul(finished: Path) -> None:
         assert apart != text
         assert tokenizer(apart)["input_ids"] == tokenizer(text)["input_ids"]
         assert tokenizer.unk_token_id not in tokenizer(apart)["input_ids"]
+
+
+def test_without_matplotlib_a_run_ends_without_its_report(monkeypatch, tmp_path, caplog) -> None:
+    for name in [name for name in sys.modules if name.startswith("pruneloop.report.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with caplog.at_level("WARNING"):
+        run(tmp_path / "run", "rounds=1")
+    assert "no report.html: matplotlib is not installed" in caplog.text
+    assert read_status(tmp_path / "run")["state"] == "done"
+    assert not (tmp_path / "run/report.html").exists()

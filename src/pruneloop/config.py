@@ -25,7 +25,7 @@ from pruneloop.redaction import public, without_secrets
 # With values that are texts: OmegaConf takes a member by the number of its value too, and
 # prune.criterion=3 would be a criterion.
 Device = Enum("Device", ["auto", "cpu", "cuda"], type=str)
-Precision = Enum("Precision", ["fp32", "bf16", "fp16"], type=str)
+Precision = Enum("Precision", ["fp32", "bf16", "fp16", "auto"], type=str)
 Tokenizer = Enum("Tokenizer", ["auto", "kobert"], type=str)
 Format = Enum("Format", ["auto", "csv", "tsv", "json", "parquet", "xlsx"], type=str)
 Layout = Enum("Layout", ["table", "folders"], type=str)

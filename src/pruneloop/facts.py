@@ -17,6 +17,7 @@ from pruneloop.config import Config, HubData, PretrainedModel, flat
 from pruneloop.data.loading import Data
 from pruneloop.data.splits import Splits
 from pruneloop.hub import licence_of
+from pruneloop.machine import cpu_flags
 from pruneloop.pruning import PrunedModel
 from pruneloop.records import DataFacts, RunFacts
 from pruneloop.redaction import public
@@ -110,8 +111,5 @@ def processor() -> str:
 
 def has_vnni() -> bool | None:
     """Return whether the processor multiplies bytes in one instruction; None where nobody says."""
-    with suppress(OSError):
-        flags = re.search(r"^flags\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        if flags:
-            return bool({"avx_vnni", "avx512_vnni", "amx_int8"} & {*flags[1].split()})
-    return None
+    flags = cpu_flags()
+    return bool({"avx_vnni", "avx512_vnni", "amx_int8"} & flags) if flags else None

@@ -1,10 +1,11 @@
 """What a run needs of its machine: processes, a device, a precision; and what it refuses."""
 
 import atexit
+import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from accelerate.utils import GradientAccumulationPlugin, gather_object
 from pruneloop import launcher
 from pruneloop.config import Device, Precision, Tracker
 from pruneloop.errors import ConfigError, EnvironmentFault, InvariantError, PeerLost
+
+log = logging.getLogger(__name__)
 
 
 def check_machine(device: Device, precision: Precision, accumulation: int) -> None:
@@ -42,6 +45,39 @@ def check_machine(device: Device, precision: Precision, accumulation: int) -> No
         raise ConfigError("finetune.precision=fp16: needs a GPU; use bf16 or fp32 on a CPU")
     if precision == Precision.bf16 and gpu and not torch.cuda.is_bf16_supported():
         raise EnvironmentFault("finetune.precision=bf16: this GPU has no bf16; use fp16")
+
+
+def chosen_precision(device: Device, precision: Precision) -> Precision:
+    """Return the precision that `auto` means on this machine, and say why; any other as it is.
+
+    The same on all processes of a machine: its oldest GPU decides.
+    """
+    if precision != Precision.auto:
+        return precision
+    if torch.cuda.is_available() and not _on_cpu(device):
+        cards = range(torch.cuda.device_count())
+        major, minor = min(torch.cuda.get_device_capability(card) for card in cards)
+        chosen = Precision.bf16 if major >= 8 else Precision.fp16
+        why = f"this GPU has compute capability {major}.{minor}"
+    elif has := sorted(_BF16_FLAGS & cpu_flags()):
+        chosen, why = Precision.bf16, f"this CPU has {' and '.join(has)}"
+    else:
+        chosen, why = Precision.fp32, f"this CPU has none of {', '.join(sorted(_BF16_FLAGS))}"
+    log.info(f"finetune.precision=auto: {chosen.name}, as {why}")
+    return chosen
+
+
+# What multiplies matrices of bf16 faster than those of float32.
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+
+
+def cpu_flags() -> set[str]:
+    """Return what the processor can do, as Linux names it; empty where nobody says."""
+    with suppress(OSError):
+        flags = re.search(r"^flags\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if flags:
+            return {*flags[1].split()}
+    return set()
 
 
 @contextmanager

@@ -16,13 +16,19 @@ from pruneloop.checkpoint import STATE, StateFolder
 from pruneloop.checkpointer import Checkpointer, Live, resume, take_over
 from pruneloop.config import Config, Criterion, PretrainedModel, Tracker, flat
 from pruneloop.dense import DenseRound, dense_identity
-from pruneloop.exports.handover import write_checkpoint, write_pages
+from pruneloop.exports.handover import report, write_checkpoint, write_pages
 from pruneloop.facts import run_facts
 from pruneloop.hub import check_upload, push
 from pruneloop.identity import find_saved, identity, is_finished, same_arithmetic
 from pruneloop.launcher import program
 from pruneloop.loop import Loop
-from pruneloop.machine import check_batches, check_machine, check_same, processes
+from pruneloop.machine import (
+    check_batches,
+    check_machine,
+    check_same,
+    chosen_precision,
+    processes,
+)
 from pruneloop.model.build import check_name
 from pruneloop.plan import Plan
 from pruneloop.pruning import Lines, UnitMethod, check_scope
@@ -54,8 +60,10 @@ def run(
         shared: where the runs of a sweep leave round 0 for each other.
         accepted: called on the main process once the folder is known to be this run's.
     """
+    # Before anything is compared or written: a run goes on in the precision that it began in.
+    precision = chosen_precision(config.device, config.finetune.precision)
+    config = replace(config, finetune=replace(config.finetune, precision=precision))
     check_before_loading(config)
-    precision = config.finetune.precision
     with processes(config.device, precision, config.tracker, path) as accelerator:
         folder = RunFolder(Path(broadcast_object_list([str(path)])[0]))
         states = StateFolder(folder.path / STATE)
@@ -86,8 +94,6 @@ def _upload(folder: RunFolder, name: str, kept: RoundRecord) -> None:
 
 def _run_control(config: Config, folder: RunFolder, overrides: list[str], main: bool) -> None:
     """Run the same plan with random weights, a run of its own within the run's folder."""
-    from pruneloop.report.run import write_report
-
     log.info("control: the same plan with random weights ...")
     prune = replace(config.prune, criterion=Criterion.random)
     budget = replace(config.budget, max_drop=None)
@@ -101,7 +107,7 @@ def _run_control(config: Config, folder: RunFolder, overrides: list[str], main: 
     finally:
         logger.setLevel(level)
     if main:
-        write_report(folder)
+        report(folder)
 
 
 def check_before_loading(config: Config) -> None:

@@ -1,5 +1,6 @@
 """What a run hands over at its end, and after every round where that is asked for."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from pruneloop.pruning import Masks
 from pruneloop.records import RoundRecord, RunFolder
 from pruneloop.report.card import model_card
 from pruneloop.run_state import Predictions
+
+log = logging.getLogger(__name__)
 
 
 def write_checkpoint(
@@ -51,9 +54,22 @@ def write_pages(folder: RunFolder, split: Splits, tokenised: Dataset, said: Pred
     Args:
         tokenised: the test rows as they were measured on.
     """
-    # matplotlib takes half a second to load, which only the end of a run should pay.
-    from pruneloop.report.run import write_report
-
     folder.write_predictions(prediction_rows(split, tokenised, said))
     folder.seal(folder.records)
+    report(folder)
+
+
+def report(folder: RunFolder) -> None:
+    """Write the report; a machine without matplotlib leaves it to another one, and says so."""
+    try:
+        # matplotlib takes half a second to load, which only the end of a run should pay.
+        from pruneloop.report.run import write_report
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        log.warning(
+            "warning: no report.html: matplotlib is not installed; where it is, "
+            f"pruneloop report {folder.path} writes it"
+        )
+        return
     write_report(folder)

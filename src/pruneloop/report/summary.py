@@ -27,7 +27,7 @@ def summary(folder: RunFolder, program: str) -> list[str]:
         *(f"warning: {words}" for words in cautions(rounds, facts)),
         *_lost(rows, facts),
         f"checkpoint: {folder.checkpoint} (verified; loads in plain transformers)",
-        f"report:     {folder.report}",
+        *([f"report:     {folder.report}"] if folder.report.exists() else []),
         f"records:    {folder.rounds_csv} and {folder.layers_csv}",
         *_next(rows, folder, program),
     ]
