@@ -194,7 +194,9 @@ def bench_step(
     labels = torch.zeros(batch, dtype=torch.long, device=device)
 
     def step(masked: bool) -> None:
-        model(input_ids=ids, labels=labels).loss.backward()
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+            loss = model(input_ids=ids, labels=labels).loss
+        loss.backward()
         if masked:
             masks.zero_gradients(weights)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -243,6 +245,7 @@ def main() -> None:
     parser.add_argument("--amount", type=float, default=0.2)
     parser.add_argument("--repeats", type=int, default=3, help="alternating repeats of the prune")
     parser.add_argument("--steps", type=int, default=5, help="alternating pairs of training steps")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="of steps")
     parser.add_argument("--ties", action="store_true", help="weights rounded to 0.001")
     parser.add_argument("--only", choices=["prune", "steps"], help="measure one part only")
     parser.add_argument("--json", type=Path, default=Path("bench_pruning.json"))
