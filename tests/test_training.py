@@ -269,6 +269,22 @@ def test_a_weight_that_no_batch_reads_is_looked_at_too() -> None:
         train(model, FixedBatches(4), recipe())
 
 
+def test_weights_are_looked_at_every_so_many_steps_and_before_a_save() -> None:
+    """What a save asks must never be left to a later look."""
+
+    def spoilt() -> FineTuning:
+        model = tiny()
+        model.bert.embeddings.position_embeddings.weight.data[-1, 0] = float("inf")
+        return training(model, FixedBatches(*[4] * 60), recipe())
+
+    with pytest.raises(InvariantError, match=f"not finite at step {LOOK_EVERY} "):
+        list(spoilt())
+    tuning = spoilt()
+    next(iter(tuning))
+    with pytest.raises(InvariantError, match="not finite at step 1 "):
+        tuning.check()
+
+
 def test_runs_depend_on_their_seed_alone() -> None:
     def run(seed: int) -> tuple[dict[str, Tensor], list[Progress]]:
         model = tiny()

@@ -16,7 +16,8 @@ from torch.optim import AdamW, Optimizer
 from pruneloop.errors import InvariantError
 
 LOOK_EVERY = 25
-"""Losses are means over so many steps; a GPU, which has to be waited for, is looked at as often."""
+"""Losses are means over so many steps. A GPU has to be waited for, and all weights are dear to look
+at: only as often."""
 
 Batch = dict[str, Tensor]
 
@@ -211,7 +212,7 @@ class FineTuning:
     @property
     def recent_loss(self) -> float:
         """The mean training loss over the last `LOOK_EVERY` steps, or fewer, checked."""
-        self.check()
+        self._refuse_bad()
         return float(self._losses.sum()) / max(min(self.step, LOOK_EVERY), 1)
 
     def check(self) -> None:
@@ -220,6 +221,10 @@ class FineTuning:
         Raises:
             InvariantError: a loss, a gradient norm or a weight was NaN or infinite.
         """
+        self._watch([self._size_of_weights()])
+        self._refuse_bad()
+
+    def _refuse_bad(self) -> None:
         first_bad = int(self._first_bad)
         if first_bad:
             rate = self._recipe.rate(first_bad - 1, self.steps)
@@ -246,15 +251,24 @@ class FineTuning:
         self._optimizer.zero_grad(set_to_none=True)
         self._losses[self.step % LOOK_EVERY] = loss
         self.step += 1
-        with torch.no_grad():
-            size = nn.utils.get_total_norm(self._model.parameters())
         # The scaler skips steps whose gradients overflowed: with it, they are no fault.
-        numbers = (loss, size) if scaler is not None else (loss, norm, size)
-        bad = ~torch.isfinite(torch.stack(numbers)).all()
-        self._first_bad += self.step * (bad & (self._first_bad == 0))
+        numbers = [loss] if scaler is not None else [loss, norm]
+        if self.step % LOOK_EVERY == 0 or self.step == self.steps:
+            # In between, a weight that is not finite shows in the next step's loss.
+            numbers.append(self._size_of_weights())
+        self._watch(numbers)
         look = self._accelerator.device.type == "cpu" or self.step % LOOK_EVERY == 0
         shown = self.recent_loss if look or self.step == self.steps else None
         return Progress(self.step, self.steps, rate, shown)
+
+    @torch.no_grad()
+    def _size_of_weights(self) -> Tensor:
+        return nn.utils.get_total_norm(self._model.parameters())
+
+    def _watch(self, numbers: list[Tensor]) -> None:
+        """Remember the first step where one of them was not finite, without waiting for it."""
+        bad = ~torch.isfinite(torch.stack(numbers)).all()
+        self._first_bad += max(self.step, 1) * (bad & (self._first_bad == 0))
 
     def _backward(self, group: list[Batch]) -> Tensor:
         """Add up the gradients of the mean loss over all rows of a group; return the loss."""
