@@ -104,9 +104,11 @@ def our_line(given: argparse.Namespace, folder: Path, out: Path, seed: int) -> l
     return line + [f"{key}={value}" for key, value in words.items()]
 
 
-def our_accuracy(out: Path) -> float:
-    """Return the last round's test accuracy."""
-    return json.loads((out / "rounds.jsonl").read_text().splitlines()[-1])["test_accuracy"]
+def our_scores(out: Path) -> dict[str, Any]:
+    """Return the last round's test accuracy, and how long each round took."""
+    rounds = [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
+    seconds = [line["seconds"] for line in rounds]
+    return {"test_accuracy": rounds[-1]["test_accuracy"], "round_seconds": seconds}
 
 
 def trainer_loop(given: argparse.Namespace, folder: Path, out: Path, seed: int) -> None:
@@ -137,6 +139,7 @@ def trainer_loop(given: argparse.Namespace, folder: Path, out: Path, seed: int) 
     parts = rows["train"].train_test_split(0.1, seed=seed)
     linear = [m for m in model.base_model.encoder.modules() if isinstance(m, nn.Linear)]
     weights = [(module, "weight") for module in linear]
+    seconds = []
     for number in range(given.rounds + 1):
         if number:
             prune.global_unstructured(weights, prune.L1Unstructured, amount=AMOUNT)
@@ -165,14 +168,17 @@ def trainer_loop(given: argparse.Namespace, folder: Path, out: Path, seed: int) 
                 "accuracy": float((numpy.argmax(p.predictions, -1) == p.label_ids).mean())
             },
         )
+        begun = time.monotonic()
         trainer.train()
         trainer.evaluate()
         scores = trainer.evaluate(rows["test"])
+        seconds.append(time.monotonic() - begun)
     for module, name in weights:
         if prune.is_pruned(module):
             prune.remove(module, name)
     model.save_pretrained(out / "checkpoint")
-    (out / "accuracy.json").write_text(json.dumps(scores["eval_accuracy"]))
+    found = {"test_accuracy": scores["eval_accuracy"], "round_seconds": seconds}
+    (out / "scores.json").write_text(json.dumps(found))
 
 
 # -- side by side ----------------------------------------------------------------------------
@@ -200,29 +206,31 @@ def timed(line: list[str], device: str) -> dict[str, float]:
 
 def one_pair(
     given: argparse.Namespace, words: list[str], folder: Path, index: int
-) -> dict[str, dict[str, float]]:
-    """Time both sides once; which comes first alternates."""
+) -> dict[str, dict[str, Any]]:
+    """Time both sides once, or the one that is asked for; which comes first alternates."""
     found = {}
     for side in ("ours", "trainer") if index % 2 == 0 else ("trainer", "ours"):
         out = folder / f"{side}-{index}"
+        if given.only not in (None, side):
+            continue
         if side == "ours":
             times = timed(our_line(given, folder, out, index), given.device)
-            accuracy = our_accuracy(out)
+            found[side] = times | our_scores(out)
         else:
             own = [sys.executable, __file__, *words, "--side", str(folder), str(out), str(index)]
             times = timed(own, given.device)
-            accuracy = json.loads((out / "accuracy.json").read_text())
-        found[side] = times | {"test_accuracy": accuracy}
+            found[side] = times | json.loads((out / "scores.json").read_text())
     return found
 
 
-def summary(pairs: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
-    """Return the medians of both sides, and those of the ratios: below 1 ours is faster."""
+def summary(pairs: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Return the medians of each side, and those of the ratios: below 1 ours is faster."""
+    keys = ("cpu_seconds", "wall_seconds", "test_accuracy")
     found: dict[str, Any] = {
-        side: {key: statistics.median(pair[side][key] for pair in pairs) for key in pairs[0][side]}
-        for side in ("ours", "trainer")
+        side: {key: statistics.median(pair[side][key] for pair in pairs) for key in keys}
+        for side in pairs[0]
     }
-    for key in ("cpu_seconds", "wall_seconds"):
+    for key in keys[:2] if len(found) > 1 else ():
         ratios = [pair["ours"][key] / pair["trainer"][key] for pair in pairs]
         found[f"ratio_of_{key}"] = statistics.median(ratios)
     return found
@@ -237,6 +245,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--only", choices=["ours", "trainer"], help="time one side alone")
     parser.add_argument("--json", type=Path, default=Path("bench_run.json"))
     parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -9,6 +9,7 @@ stand beside them. A GPU's times are between two waits for it, after one pass to
 """
 
 import argparse
+import gc
 import json
 import math
 import sys
@@ -259,6 +260,11 @@ def measure(
     name: str, device: str, layers: int, hidden: int, size: int, count: int
 ) -> dict[str, Any]:
     """Measure one of `LEVERS` over so many batches of a size."""
+    gc.collect()
+    torch.compiler.reset()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     if name in BESIDE:
         return BESIDE[name](device, layers, hidden, size, count)
     return steps_of(STEPS[name], device, layers, hidden, size, count)

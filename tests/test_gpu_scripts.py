@@ -5,11 +5,12 @@ import gzip
 import io
 import json
 import lzma
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import script
+from support import script, wait_until
 
 CHECK = script("gpu_check")
 
@@ -77,6 +78,43 @@ def test_masks_that_differ_fail_the_step(tmp_path: Path, monkeypatch: pytest.Mon
     (_, work), *_ = CHECK.part_1(place(tmp_path))
     with pytest.raises(RuntimeError, match="other masks"):
         work()
+
+
+def test_time_that_is_over_ends_what_was_started_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grandchild would go on holding the GPU, and the pipe that is waited for."""
+    monkeypatch.setattr(CHECK.Place, "real", True)
+    where = CHECK.Place(tmp_path, tmp_path, "cuda", deadline=time.monotonic() + 1)
+    mark = tmp_path / "pid"
+    inner = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(60)"
+    monkeypatch.setattr(CHECK, "ROOT", tmp_path)
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+    begun = time.monotonic()
+    with pytest.raises(RuntimeError, match="time was over"):
+        where.call("-c", outer)
+    assert time.monotonic() - begun < 20
+    state = Path(f"/proc/{mark.read_text()}/stat")
+
+    def gone() -> bool:
+        try:
+            return state.read_text().rpartition(")")[2].split()[0] in "ZX"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    wait_until(gone, lambda: time.monotonic() - begun > 30)
+    assert gone()
+
+
+def test_one_side_and_both_are_summed_up() -> None:
+    def side(seconds: float) -> dict:
+        return {"cpu_seconds": seconds, "wall_seconds": 2 * seconds, "test_accuracy": 0.8}
+
+    summary = script("bench_run").summary
+    pairs = [{"ours": side(ours), "trainer": side(8.0)} for ours in (2.0, 4.0, 6.0)]
+    found = summary(pairs)
+    assert found["ours"]["cpu_seconds"] == 4.0 and found["ratio_of_wall_seconds"] == 0.5
+    assert [*summary([{"ours": side(2.0)}])] == ["ours"]
 
 
 def test_all_parts_fit_into_eight_files() -> None:
