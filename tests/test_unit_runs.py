@@ -136,7 +136,12 @@ def test_the_smallest_within_a_budget_is_searched_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["prune.units=[layers]"], r"prune\.units=\['layers'\]: must be some of ffn, heads"),
+        (["prune.units=[rows]"], r"prune\.units=\['rows'\]: must be some of ffn, heads, layers"),
+        (
+            ["prune.units=[layers,ffn]"],
+            r"prune\.units=.*: has layers beside others; prune",
+        ),
+        (["prune.units=[layers]", "prune.criterion=taylor"], "taylor: does not rank layers"),
         (["prune.units=[]"], "must be some of"),
         (["prune.scope=qkv"], r"prune\.scope=\['qkv'\]: excludes prune\.units"),
         (['prune.exclude=["*.0.*"]'], r"prune\.exclude=.* excludes prune\.units"),

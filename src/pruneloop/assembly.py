@@ -30,7 +30,7 @@ from pruneloop.plan import Plan, make_plan
 from pruneloop.pruning import Masks, PrunedModel, prunable_weights
 from pruneloop.pruning.scope import what_is_left
 from pruneloop.rounding import check_takes
-from pruneloop.shrinking import check_known
+from pruneloop.shrinking import check_known, encoder_layers
 from pruneloop.teacher import Itself, Teacher, given_teacher
 from pruneloop.training import Batch, Distillation
 
@@ -85,7 +85,8 @@ def assemble(config: Config, split: Splits, accelerator: Accelerator, scores: Pa
     balanced = config.finetune.class_weights == ClassWeights.balanced
     heads = getattr(classifier.model.config, "num_attention_heads", 1)
     weights = split.balanced_weights() if balanced else ()
-    plan = make_plan(config, pruned.masks, weights, heads)
+    first_stays = pruned.layers is not None and pruned.layers.first_stays
+    plan = make_plan(config, pruned.masks, weights, heads, first_stays)
     if warning := check_takes(plan, pruned.masks):
         log.warning(f"warning: {warning}")
     teacher = _given_teacher(config.distill, split)
@@ -97,8 +98,10 @@ def _pruned_model(config: Config, classifier: Classifier) -> PrunedModel:
     """Return the model with the weights to prune, and masks of those that are pruned already."""
     prune = config.prune
     check_finite(classifier.model)
+    layers = None
     if isinstance(prune, UnitPruneConfig):
         check_known(classifier.model)
+        layers = encoder_layers(classifier.model) if prune.prunes_layers else None
     weights = prunable_weights(classifier.model, prune.scope, prune.include, prune.exclude)
     for line in what_is_left(classifier.model, weights, prune.scope):
         log.log(logging.WARNING if line.startswith("warning") else logging.INFO, line)
@@ -113,7 +116,7 @@ def _pruned_model(config: Config, classifier: Classifier) -> PrunedModel:
         masks = Masks.dense(weights)
     if warning := check_prunable(weights, masks):
         log.warning(f"warning: {warning}")
-    return PrunedModel(classifier.model, weights, masks)
+    return PrunedModel(classifier.model, weights, masks, layers)
 
 
 def _engine(
@@ -153,10 +156,16 @@ def _engine(
         batches=TrainingBatches(data.train.rows, collator, size, config.seed, rank, world),
         validation=split("validation", data.validation.rows),
         test=split("test", data.test.rows),
+        sample=split("sample", _sample(data.validation.rows, config.prune.evidence_batches * size)),
         evidence_batches=config.prune.evidence_batches,
         teacher=teacher,
         short=short,
     )
+
+
+def _sample(rows: Dataset, most: int) -> Dataset:
+    """Return as many rows at most, from all over the split."""
+    return rows.select(range(0, len(rows), -(-len(rows) // most)))
 
 
 def _distillation(config: DistillConfig) -> Distillation:

@@ -332,7 +332,7 @@ class PatternPruneConfig(PruneConfig):
                 raise refused(f"prune.{key}", value, "excludes prune.pattern", hint)
 
 
-_UNIT_SCOPES = {"ffn": "ffn", "heads": "attention"}
+_UNIT_SCOPES = {"ffn": "ffn", "heads": "attention", "layers": "encoder"}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -345,7 +345,10 @@ class UnitPruneConfig(PruneConfig):
         PruneConfig.__post_init__(self)
         if not self.units or not {*self.units} <= {*_UNIT_SCOPES}:
             hint = "try prune.units=[ffn,heads]"
-            raise refused("prune.units", self.units, "must be some of ffn, heads", hint)
+            raise refused("prune.units", self.units, "must be some of ffn, heads, layers", hint)
+        if "layers" in self.units and len({*self.units}) > 1:
+            hint = "prune layers, then start another run from that checkpoint (model=pretrained)"
+            raise refused("prune.units", self.units, "has layers beside others", hint)
         scope = [_UNIT_SCOPES[kind] for kind in _UNIT_SCOPES if kind in self.units]
         for key, allowed in (("scope", ([], scope)), ("include", ([],)), ("exclude", ([],))):
             if getattr(self, key) not in allowed:
@@ -358,7 +361,15 @@ class UnitPruneConfig(PruneConfig):
         if self.criterion in (Criterion.wanda, Criterion.movement):
             hint = "try magnitude, taylor or random"
             raise refused("prune.criterion", self.criterion.name, "does not rank units", hint)
+        if self.prunes_layers and self.criterion == Criterion.taylor:
+            hint = "leave it out: layers go by the validation loss without them; or try random"
+            raise refused("prune.criterion", "taylor", "does not rank layers", hint)
         self.scope = scope
+
+    @property
+    def prunes_layers(self) -> bool:
+        """Whether whole layers go."""
+        return "layers" in self.units
 
 
 @dataclass(kw_only=True, slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -14,8 +15,14 @@ from torch.utils.data import DataLoader
 
 from pruneloop.data.batches import TrainingBatches
 from pruneloop.errors import InvariantError
-from pruneloop.evaluation import ClassificationScores, Scores, evaluate_model
-from pruneloop.evidence import input_norms, moved, saliency
+from pruneloop.evaluation import (
+    ClassificationScores,
+    Scores,
+    all_logits,
+    evaluate_model,
+    mean_loss,
+)
+from pruneloop.evidence import input_norms, moved, saliency, turns
 from pruneloop.first_token import Shortcut
 from pruneloop.pruning import Evidence, Masks, PrunedModel
 from pruneloop.teacher import Teacher
@@ -37,7 +44,8 @@ class Engine:
     """A model on its device, with the rows to train and to measure it on.
 
     `model` is `pruned.model` as accelerate prepared it: the same parameters. Training and
-    measuring take the shortcut, where the model has one; gathering evidence never does.
+    measuring take the shortcut, where the model has one; gathering evidence never does. `sample`
+    is what of validation says which layers are missed.
     """
 
     accelerator: Accelerator
@@ -46,16 +54,28 @@ class Engine:
     batches: TrainingBatches
     validation: Split
     test: Split
+    sample: Split
     evidence_batches: int
     teacher: Teacher | None
     short: Shortcut
 
     def evidence(
-        self, needs: Evidence | None, number: int, recipe: Recipe, look: Callable[[], None]
+        self,
+        needs: Evidence | None,
+        number: int,
+        recipe: Recipe,
+        look: Callable[[], None],
+        count: int = 0,
     ) -> dict[str, Tensor]:
-        """Gather what a criterion needs, from the first global batches of a round's order."""
+        """Gather what a criterion needs, from the first global batches of a round's order.
+
+        The turns in which layers go, for the first `count` of them, from a sample of validation.
+        """
         if needs is None:
             return {}
+        if needs is Evidence.absence:
+            assert self.pruned.layers is not None
+            return turns(self.pruned.layers, self.pruned.masks, count, partial(self._loss, look))
         stream = self.batches.epoch(number, 0)
         groups = iter(lambda: list(islice(stream, recipe.accumulation)), [])
         first = islice(groups, self.evidence_batches)
@@ -64,6 +84,13 @@ class Engine:
             return input_norms(model, weights, first, self.accelerator, look)
         own = CrossEntropy(recipe.label_weights)
         return saliency(model, weights, first, self.accelerator, look, own)
+
+    def _loss(self, look: Callable[[], None]) -> float:
+        """Return the loss on the sample of validation; every process the same."""
+        sample = self.sample
+        return mean_loss(
+            *all_logits(self.model, sample.loader, self.accelerator, sample.rows, look)
+        )
 
     def fine_tuning(
         self,

@@ -83,6 +83,19 @@ def all_logits(
     return table[:, :-1], table[:, -1].long()
 
 
+def mean_loss(logits: Tensor, labels: Tensor) -> float:
+    """Return the mean cross-entropy.
+
+    Raises:
+        InvariantError: it is not finite.
+    """
+    losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+    loss = float(losses.double().mean())
+    if not numpy.isfinite(loss):
+        raise InvariantError("the evaluation loss is not finite")
+    return loss
+
+
 def evaluate_model(
     model: nn.Module,
     loader: DataLoader[Any],
@@ -97,10 +110,7 @@ def evaluate_model(
         InvariantError: not exactly `rows` rows were scored, or the loss is not finite.
     """
     logits, labels = all_logits(model, loader, accelerator, rows, look)
-    losses = nn.functional.cross_entropy(logits, labels, reduction="none")
-    loss = float(losses.double().mean())
-    if not numpy.isfinite(loss):
-        raise InvariantError("the evaluation loss is not finite")
+    loss = mean_loss(logits, labels)
     predictions = logits.argmax(-1)
     metric.add_batch(predictions=predictions, references=labels)
     scores = metric.compute()

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
+from pruneloop.pruning import Layers, names_by_layer
 from pruneloop.training import Batch, Objective, group_losses
 
 Weights = Mapping[str, nn.Parameter]
@@ -111,3 +112,28 @@ def moved(weights: Weights, so_far: dict[str, Tensor]) -> None:
             gradient = weights[name].grad
             if gradient is not None:
                 total -= weights[name].float() * gradient.float()
+
+
+def turns(
+    layers: Layers, masks: Mapping[str, Tensor], count: int, loss: Callable[[], float]
+) -> dict[str, Tensor]:
+    """Return the turn in which each layer goes, by parameter name, as far as `count` layers.
+
+    First goes the one without which the loss is least, then the one without which, too, it is
+    least, and so on; of equal ones the first. A layer that is gone already has turn 0.
+    """
+    going: list[str] = []
+    for _ in range(count):
+        losses: dict[str, float] = {}
+        for name in layers.asked:
+            if name not in going:
+                with layers.without(*going, name):
+                    losses[name] = loss()
+        going.append(min(losses, key=losses.__getitem__))
+    order = {name: turn for turn, name in enumerate(going, 1)}
+    staying = dict.fromkeys(layers.alive, count + 1)
+    return {
+        name: masks[name].new_full((), (staying | order).get(layer, 0), dtype=torch.float32)
+        for layer, names in names_by_layer(masks).items()
+        for name in names
+    }

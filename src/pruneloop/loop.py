@@ -100,10 +100,10 @@ class Loop:
             self.ask_teacher()
         method = self.plan.method(state.round)
         recipe = self.plan.recipe(state.round)
-        evidence = self.live.moved or self.engine.evidence(
-            method.needs, state.round, recipe, self.watch.look
-        )
         drops = self.plan.drops(state.round, state.factor, pruned.masks)
+        evidence = self.live.moved or self.engine.evidence(
+            method.needs, state.round, recipe, self.watch.look, sum(drops)
+        )
         try:
             pruned.prune(method, drops, evidence)
         except EmptyMatrix as error:

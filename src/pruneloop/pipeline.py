@@ -224,11 +224,13 @@ def _leave_round(folder: RunFolder, parts: Parts, state: RunState) -> None:
 
 
 def _leave(target: Path, folder: RunFolder, parts: Parts, state: RunState) -> None:
-    masks, records = parts.pruned.masks, state.records
-    method = parts.plan.method(1)
+    pruned, method = parts.pruned, parts.plan.method(1)
     lines = isinstance(method, UnitMethod) or isinstance(method.groups.units, Lines)
     units = lines and is_known(parts.classifier.model)
-    write_checkpoint(target, folder, parts.split, parts.classifier, masks, records, units)
+    layers = pruned.layers.kept if pruned.layers else None
+    write_checkpoint(
+        target, folder, parts.split, parts.classifier, pruned.masks, state.records, units, layers
+    )
 
 
 # -- words -----------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from pruneloop.pruning import (
     Blocks,
     Evidence,
     Groups,
+    LayerGroups,
     Lines,
     Masks,
     Method,
@@ -99,19 +100,24 @@ class Plan:
 
 
 def make_plan(
-    config: Config, masks: Masks, label_weights: Sequence[float] = (), heads: int = 1
+    config: Config,
+    masks: Masks,
+    label_weights: Sequence[float] = (),
+    heads: int = 1,
+    first_stays: bool = False,
 ) -> Plan:
     """Plan a run from the masks that it starts with.
 
     Args:
         label_weights: what each label's rows weigh in the loss; none weigh alike.
         heads: how many attention heads a layer has.
+        first_stays: whether layer 0 never goes.
 
     Raises:
         ConfigError: the target is behind the masks already, the cap or the matrices leave
             too little, or the amount is below the budget's smallest.
     """
-    method = method_for(config.prune, config.seed, 1, heads)
+    method = method_for(config.prune, config.seed, 1, heads, first_stays)
     planned = _planned(config.prune, config.rounds, method, masks)
     _check_room(config.prune, method, masks, planned)
     amount, budget = config.prune.amount, config.budget
@@ -126,7 +132,7 @@ def make_plan(
         so_far = [a + b for a, b in zip(so_far, drops, strict=True)]
         zeros.append(method.zeros(masks, so_far))
     return Plan(
-        method=lambda number: method_for(config.prune, config.seed, number, heads),
+        method=lambda number: method_for(config.prune, config.seed, number, heads, first_stays),
         recipe=lambda number: recipe_for(config.finetune, number, label_weights),
         amount=config.prune.amount,
         planned=planned,
@@ -137,7 +143,9 @@ def make_plan(
     )
 
 
-def method_for(config: PruneConfig, seed: int, number: int, heads: int = 1) -> Method | UnitMethod:
+def method_for(
+    config: PruneConfig, seed: int, number: int, heads: int = 1, first_stays: bool = False
+) -> Method | UnitMethod:
     """Return the pruning method of a round; only `random` depends on seed and round."""
     criterion: criteria.Criterion
     match config.criterion:
@@ -155,6 +163,9 @@ def method_for(config: PruneConfig, seed: int, number: int, heads: int = 1) -> M
         n, m = config.pattern
         return Method(criterion, Blocks(n, m))
     together = config.group == Group["global"]
+    if isinstance(config, UnitPruneConfig) and config.prunes_layers:
+        random = config.criterion == Criterion.random
+        return UnitMethod(criterion if random else criteria.Absence(), LayerGroups(first_stays), 2)
     if isinstance(config, UnitPruneConfig):
         # Norms of weights add up as squares, first-order changes of the loss as they are.
         n = 1 if config.criterion == Criterion.taylor else 2

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
 from pruneloop.errors import ConfigError
-from pruneloop.pruning import kind_of
+from pruneloop.pruning import Layers, kind_of
 
 _LAYER = re.compile(r"^(.*\.\d+\.)")
 _HEAD_COUNTS = ("num_attention_heads", "n_heads")
@@ -30,12 +30,13 @@ class _Family:
     layers: str = "encoder.layer"
     width: str = "intermediate_size"
     activation: str = "hidden_act"
+    pairs: bool = False  # whether its layers return attentions beside hidden states
 
 
 _FAMILIES = {
     "albert": _Family("encoder.albert_layer_groups"),
     "bert": _Family(),
-    "deberta-v2": _Family(),
+    "deberta-v2": _Family(pairs=True),
     "distilbert": _Family("transformer.layer", "hidden_dim", "activation"),
     "electra": _Family(),
     "modernbert": _Family("layers", activation="hidden_activation"),
@@ -95,11 +96,39 @@ def width(model: PreTrainedModel) -> int:
     return int(getattr(model.config, _family(model).width))
 
 
-def of_width(model: PreTrainedModel, neurons: int) -> PreTrainedModel:
-    """Return a classifier of the same kind with random weights and another feed-forward width."""
-    config = copy.deepcopy(model.config)
-    setattr(config, _family(model).width, neurons)
-    return type(model)(config).eval()
+@dataclass(frozen=True)
+class Shape:
+    """How large a classifier is: its feed-forward width, and its layers with their types."""
+
+    width: int
+    layers: int
+    types: list[str] | None = None
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> "Shape":
+        """Return the shape of a family that is known."""
+        types = getattr(model.config, "layer_types", None)
+        return cls(width(model), model.config.num_hidden_layers, types)
+
+    def of_kind(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Return a classifier of this shape with random weights, of the same kind as another."""
+        config = copy.deepcopy(model.config)
+        setattr(config, _family(model).width, self.width)
+        _set_layers(config, self.layers, self.types)
+        return type(model)(config).eval()
+
+
+def encoder_layers(model: PreTrainedModel) -> Layers:
+    """Return the encoder's layers, which can be skipped.
+
+    Raises:
+        ConfigError: the family is unknown or shares its layers.
+    """
+    _check_layers(model)
+    own = {id(module): name for name, module in model.named_modules()}
+    layers = model.base_model.get_submodule(_family(model).layers).children()
+    named = {f"{own[id(layer)]}.": layer for layer in layers}
+    return Layers(named, _family(model).pairs, _first_differs(model))
 
 
 def without_layers(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
@@ -109,10 +138,8 @@ def without_layers(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedMod
         ConfigError: the family is unknown or shares its layers, a number is none of its
             layers, none is left, or the first one is missing where it differs from the others.
     """
-    check_known(model)
+    _check_layers(model)
     kept, depth = sorted(set(kept)), model.config.num_hidden_layers
-    if model.config.model_type == "albert":
-        raise ConfigError("model type albert: its layers are one and the same, and cannot go")
     if not kept or not set(kept) <= set(range(depth)):
         raise ConfigError(f"layers {kept}: must be some of 0 to {depth - 1}")
     if kept[0] != 0 and _first_differs(model):
@@ -128,11 +155,21 @@ def without_layers(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedMod
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 module.layer_idx = number
-    smaller.config.num_hidden_layers = len(kept)
-    if getattr(smaller.config, "layer_types", None):
-        types = smaller.config.layer_types
-        smaller.config.layer_types = [types[number] for number in kept]
+    types = getattr(smaller.config, "layer_types", None)
+    _set_layers(smaller.config, len(kept), types and [types[number] for number in kept])
     return smaller
+
+
+def _check_layers(model: PreTrainedModel) -> None:
+    check_known(model)
+    if model.config.model_type == "albert":
+        raise ConfigError("model type albert: its layers are one and the same, and cannot go")
+
+
+def _set_layers(config: PreTrainedConfig, number: int, types: list[str] | None) -> None:
+    config.num_hidden_layers = number
+    if types:
+        config.layer_types = types
 
 
 def _first_differs(model: PreTrainedModel) -> bool:

@@ -15,7 +15,7 @@ from pruneloop.measurement import LabelledRows, Measurement, judge
 from pruneloop.model.build import DENSE_SIZES
 from pruneloop.prediction import TextClassifier
 from pruneloop.records import Text
-from pruneloop.shrinking import of_width
+from pruneloop.shrinking import Shape
 
 CHECKPOINT, DENSE = "checkpoint", "dense model"
 
@@ -120,7 +120,10 @@ def dense_model(model: PreTrainedModel) -> PreTrainedModel | None:
     Its weights are random: it can be timed and weighed.
     """
     sizes = getattr(model.config, DENSE_SIZES, None)
-    return of_width(model, sizes["width"]) if isinstance(sizes, dict) else None
+    if not isinstance(sizes, dict):
+        return None
+    layers = sizes.get("layers", model.config.num_hidden_layers)
+    return Shape(sizes["width"], layers, sizes.get("types")).of_kind(model)
 
 
 def _answer(model: OnnxClassifier, text: Text) -> Tensor:

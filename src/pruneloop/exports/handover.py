@@ -27,11 +27,13 @@ def write_checkpoint(
     masks: Masks,
     records: Sequence[RoundRecord],
     units: bool = False,
+    layers: Sequence[int] | None = None,
 ) -> None:
     """Write the model as it is now, with the card that its records make.
 
     Args:
         units: whole units were pruned; the model is written without them.
+        layers: the numbers of those that are left; None for all.
 
     Raises:
         InvariantError: it does not come back as it was.
@@ -43,7 +45,7 @@ def write_checkpoint(
     texts = texts_of(split.validation)[:32]
     model, tokenizer = classifier.model, classifier.tokenizer
     if units:
-        smaller = without_units(model, tokenizer, masks, texts)
+        smaller = without_units(model, tokenizer, masks, texts, layers)
         model, masks, card = smaller.model, smaller.masks, card + smaller.note
     export(model, tokenizer, masks, target, texts, card)
 

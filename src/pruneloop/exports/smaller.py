@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,7 +12,7 @@ from pruneloop.model.build import DENSE_SIZES
 from pruneloop.model.inputs import LONGEST_TRIED
 from pruneloop.pruning import Masks
 from pruneloop.records import Text
-from pruneloop.shrinking import Shrunk, shrink, width
+from pruneloop.shrinking import Shape, Shrunk, shrink, without_layers
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Smaller:
-    """A model without its pruned neurons, the masks of what is left, and what the card says."""
+    """A model without its pruned units, the masks of what is left, and what the card says."""
 
     model: PreTrainedModel
     masks: Masks
@@ -33,24 +33,28 @@ def without_units(
     tokenizer: PreTrainedTokenizerBase,
     masks: Masks,
     texts: Sequence[Text],
+    layers: Sequence[int] | None = None,
 ) -> Smaller:
     """Return a physically smaller copy of a model whose units are pruned.
+
+    Args:
+        layers: the numbers of those that are not skipped; None for all.
 
     Raises:
         InvariantError: its logits on `texts` are not those of the model, or weights are lost.
     """
-    shrunk = shrink(model.eval())
+    model.eval()
+    shrunk = shrink(model if layers is None else without_layers(model, layers))
     _check_logits(model, shrunk.model, tokenizer, texts)
     smaller = dict(shrunk.model.named_parameters())
-    left = Masks({name: smaller[name].detach() != 0 for name in masks})
+    left = Masks({name: smaller[name].detach() != 0 for name in masks if name in smaller})
     before = dict(model.named_parameters())
     kept = sum(int(before[name].count_nonzero()) for name in masks)
     if left.prunable - left.zeros > kept:
         raise InvariantError("the smaller checkpoint has weights that the model has not")
     if not hasattr(model.config, DENSE_SIZES):
-        setattr(
-            shrunk.model.config, DENSE_SIZES, {"width": width(model), "parameters": size(model)}
-        )
+        dense = asdict(Shape.of(model)) | {"parameters": size(model)}
+        setattr(shrunk.model.config, DENSE_SIZES, dense)
     note = _note(model, shrunk)
     log.info(note)
     return Smaller(shrunk.model, left, f"\n## Size\n\n{note}.\n")
@@ -79,7 +83,9 @@ def _check_logits(
 
 
 def _note(model: PreTrainedModel, shrunk: Shrunk) -> str:
-    dead = shrink(model, heads=True).heads
+    dead = shrink(shrunk.model, heads=True).heads
+    before, after = Shape.of(model), Shape.of(shrunk.model)
+    layers = f", {after.layers} of {before.layers} layers" if after.layers < before.layers else ""
     heads = (
         f"; {dead:,} heads are zero blocks, which plain transformers cannot leave out and "
         "`pruneloop deploy` does"
@@ -88,5 +94,5 @@ def _note(model: PreTrainedModel, shrunk: Shrunk) -> str:
     )
     return (
         f"smaller: {size(shrunk.model):,} of {size(model):,} parameters, feed-forward width "
-        f"{width(shrunk.model):,} of {width(model):,}{heads}"
+        f"{after.width:,} of {before.width:,}{layers}{heads}"
     )

@@ -6,8 +6,9 @@ knows about data or training.
 """
 
 from pruneloop.pruning.blocks import Blocks
-from pruneloop.pruning.criteria import Evidence, Magnitude, Movement, Random, Taylor, Wanda
+from pruneloop.pruning.criteria import Absence, Evidence, Magnitude, Movement, Random, Taylor, Wanda
 from pruneloop.pruning.groups import Groups, Lines, Single
+from pruneloop.pruning.layers import LayerGroups, Layers, names_by_layer
 from pruneloop.pruning.masks import Masks
 from pruneloop.pruning.methods import GlobalL1, LayerL1, Method, RandomGlobal, StructuredLn
 from pruneloop.pruning.pruned_model import PrunedModel
@@ -16,11 +17,14 @@ from pruneloop.pruning.scope import check_scope, kind_of, prunable_weights
 from pruneloop.pruning.units import UnitGroups, UnitMethod
 
 __all__ = [
+    "Absence",
     "Blocks",
     "Evidence",
     "GlobalL1",
     "Groups",
+    "LayerGroups",
     "LayerL1",
+    "Layers",
     "Lines",
     "Magnitude",
     "Masks",
@@ -39,5 +43,6 @@ __all__ = [
     "drops_by_amount",
     "drops_to_target",
     "kind_of",
+    "names_by_layer",
     "prunable_weights",
 ]

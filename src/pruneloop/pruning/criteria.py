@@ -20,6 +20,7 @@ class Evidence(Enum):
     saliency = "the sum over batches of |w * dL/dw|, for every weight"
     inputs = "the L2 norm of every input feature over the tokens"
     movement = "minus the sum over the last round's steps of w * dL/dw, for every weight"
+    absence = "the turn in which each layer goes: the one that validation misses least first"
 
 
 class Criterion(Protocol):
@@ -111,6 +112,16 @@ class Movement:
 
     def scores(self, weights: Weights, masks: Masks, evidence: Weights) -> Weights:
         return {name: _ordered(evidence[name]) * mask for name, mask in masks.items()}
+
+
+@dataclass(frozen=True)
+class Absence:
+    """The turn in which a layer goes, one number for each of its matrices: for whole layers."""
+
+    needs = Evidence.absence
+
+    def scores(self, weights: Weights, masks: Masks, evidence: Weights) -> Weights:
+        return {name: evidence[name] for name in masks}
 
 
 def _ordered(values: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pruneloop.errors import InvariantError
+from pruneloop.pruning.layers import Layers
 from pruneloop.pruning.masks import Masks
 from pruneloop.pruning.methods import Method
 from pruneloop.pruning.units import UnitMethod
@@ -16,13 +17,32 @@ class PrunedModel:
 
     Everything rests on the Parameter objects: a wrapper (DDP, `torch.compile`) around the
     model is fine as long as its parameters stay the same objects, as they do in
-    `accelerator.prepare`. The masks are kept on the weights' device.
+    `accelerator.prepare`. The masks are kept on the weights' device. `layers` are given where
+    whole layers are pruned; the model then skips those of which the masks keep nothing.
     """
 
-    def __init__(self, model: nn.Module, weights: Mapping[str, nn.Parameter], masks: Masks) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        weights: Mapping[str, nn.Parameter],
+        masks: Masks,
+        layers: Layers | None = None,
+    ) -> None:
         self.model = model
         self.weights = weights
+        self.layers = layers
         self.masks = self._placed(masks)
+
+    @property
+    def masks(self) -> Masks:
+        """Which weights are kept."""
+        return self._masks
+
+    @masks.setter
+    def masks(self, masks: Masks) -> None:
+        self._masks = masks
+        if self.layers is not None:
+            self.layers.follow(masks)
 
     def place(self) -> None:
         """Put the masks where the weights are now, as after `accelerator.prepare`."""

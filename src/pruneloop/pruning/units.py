@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pruneloop.pruning.criteria import Criterion, Evidence, Weights
+from pruneloop.pruning.layers import LayerBlock, LayerGroups
 from pruneloop.pruning.masks import Masks
 from pruneloop.pruning.scope import kind_of
 from pruneloop.pruning.selection import smallest
@@ -136,7 +137,7 @@ class UnitMethod:
     """
 
     criterion: Criterion
-    groups: UnitGroups
+    groups: UnitGroups | LayerGroups
     n: float
 
     @property
@@ -146,19 +147,19 @@ class UnitMethod:
 
     def units(self, masks: Masks) -> list[int]:
         """Return how many units each group still keeps."""
-        return [sum(_alive(b, masks) for b in group) for group in self.groups.blocks(masks)]
+        return [sum(_alive(b, masks) for b in group) for group in self._blocks(masks)]
 
     def room(self, masks: Masks) -> list[int]:
         """Return how many units each group can lose."""
         return [
             sum(max(_alive(block, masks) - 1, 0) for block in group)
-            for group in self.groups.blocks(masks)
+            for group in self._blocks(masks)
         ]
 
     def zeros(self, masks: Masks, drops: Sequence[int]) -> tuple[int, int]:
         """Return how many weights are zero at least, and at most, without `drops[i]` units."""
         fewest = most = masks.zeros
-        for group, k in zip(self.groups.blocks(masks), drops, strict=True):
+        for group, k in zip(self._blocks(masks), drops, strict=True):
             kept = torch.cat([block.kept(masks) for block in group])
             kept = kept[kept > 0].sort().values
             fewest += int(kept[:k].sum())
@@ -180,15 +181,18 @@ class UnitMethod:
         """
         scores = self.criterion.scores(weights, masks, evidence or {})
         found = dict(masks)
-        for group, k in zip(self.groups.blocks(masks), drops, strict=True):
+        for group, k in zip(self._blocks(masks), drops, strict=True):
             ranked = [block.scores(scores, self.n) for block in group]
             alive = [(block.kept(masks) > 0).cpu() for block in group]
             for block, left in zip(group, _without_smallest(ranked, alive, k), strict=True):
                 found |= block.without(left, masks)
         return Masks(found)
 
+    def _blocks(self, masks: Masks) -> Sequence[Sequence[Block | LayerBlock]]:
+        return self.groups.blocks(masks)
 
-def _alive(block: Block, masks: Tensors) -> int:
+
+def _alive(block: Block | LayerBlock, masks: Tensors) -> int:
     return int((block.kept(masks) > 0).count_nonzero())
 
 
