@@ -21,6 +21,7 @@ FLOORS = [
     {"assembly", "checkpointer", "deployment"},
     {"loop"},
     {"pipeline"},
+    {"ladder"},
     {"command"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

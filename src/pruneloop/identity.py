@@ -19,7 +19,10 @@ log = logging.getLogger(__name__)
 # The tokens where the run goes on, the rest by `same_arithmetic`.
 _COMPARED_LATER = ("tokens", "threads", "torch", "hardware")
 # Settings that change nothing of what a run computes.
-_FREE = ("checkpoint.", "tracker", "push_to_hub", "start_from", "control", "data.title", "report.")
+_FREE = (
+    *("checkpoint.", "tracker", "push_to_hub", "start_from", "control", "ladder", "data.title"),
+    "report.",
+)
 # Where the rows are and how they are read: the rows themselves are compared.
 _PLACES = {
     *("data.name", "data.path", "data.train", "data.test", "data.config", "data.revision"),
@@ -59,6 +62,11 @@ def find_saved(
             "one that all machines share"
         )
     if saved is None:
+        if folder.rungs.exists():
+            raise CheckpointError(
+                f"{folder.path}: holds the rungs of a ladder (experiment=smallest); use another "
+                "hydra.run.dir"
+            )
         if folder.rounds_jsonl.exists():
             raise CheckpointError(
                 f"{folder.path}: has records of a run but no saved state to go on from; use "

@@ -181,6 +181,7 @@ class RunFolder:
         self.checkpoint = path / "checkpoint"
         self.rounds = path / "rounds"
         self.control = path / "control"
+        self.rungs = path / "rungs"
         self.deploy = path / "deploy"
         self.deployed = self.deploy / "deploy.json"
         self.report = path / "report.html"

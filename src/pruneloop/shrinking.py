@@ -131,6 +131,11 @@ def encoder_layers(model: PreTrainedModel) -> Layers:
     return Layers(named, _family(model).pairs, _first_differs(model))
 
 
+def layers_that_can_go(config: PreTrainedConfig) -> int:
+    """Return how many layers a model with this config can lose."""
+    return 0 if config.model_type == "albert" else config.num_hidden_layers - 1
+
+
 def without_layers(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
     """Return a copy of a classifier that has only the layers of these numbers.
 

@@ -7,15 +7,12 @@ from tqdm import tqdm
 from pruneloop.command.evaluate import config_of, run_facts
 from pruneloop.data.loading import load_splits
 from pruneloop.deployment.making import Wish, deploy
-from pruneloop.deployment.trial import Rows
+from pruneloop.deployment.trial import ROWS, Rows
 from pruneloop.errors import InputError
 from pruneloop.locating import find_run
 from pruneloop.measurement import LabelledRows
 from pruneloop.prediction import load_classifier
 from pruneloop.report.run import write_report
-
-_ROWS = 4_000
-"""So many rows of a split are asked at most: int8 has to be asked text by text."""
 
 
 def deploy_run(folder: Path, wish: Wish) -> list[str]:
@@ -31,7 +28,7 @@ def deploy_run(folder: Path, wish: Wish) -> list[str]:
     classifier = load_classifier(run.checkpoint)
     splits = load_splits(config_of(facts))
     whole = [LabelledRows.of(splits, name) for name in ("validation", "test")]
-    validation, test = (rows.thinned(_ROWS) for rows in whole)
+    validation, test = (rows.thinned(ROWS) for rows in whole)
     rows = Rows(validation, test, facts.data.max_length)
     asked = 3 * (len(validation.texts) + len(test.texts))
     with tqdm(total=asked, unit="row", leave=False, disable=None, delay=0.5) as bar:

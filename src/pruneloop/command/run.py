@@ -99,6 +99,8 @@ def _execute(composed: DictConfig, files: JobFiles | None) -> float | list[float
             f"push_to_hub={config.push_to_hub}: the points of a sweep would overwrite each "
             "other; run the one to upload by itself, in its folder"
         )
+    if config.ladder and hydra_config.mode == RunMode.MULTIRUN:
+        raise ConfigError("ladder=true: is many runs, and no point of a sweep; leave out -m")
     overrides = list(hydra_config.overrides.task)
     folder = Path(hydra_config.runtime.output_dir)
     swept = hydra_config.mode == RunMode.MULTIRUN
@@ -106,6 +108,11 @@ def _execute(composed: DictConfig, files: JobFiles | None) -> float | list[float
     accepted = files.accept if files else None
     # Paths are meant from where they were typed, also where hydra.job.chdir has led elsewhere.
     with chdir(hydra_config.runtime.cwd):
+        if config.ladder:
+            from pruneloop.ladder.climbing import climb
+
+            climb(config, folder, overrides, accepted)
+            return None
         records = pipeline.run(config, folder, overrides, shared, accepted)
     kept = last_kept(records)
     direction = getattr(hydra_config.sweeper, "direction", None)  # a search has one

@@ -19,6 +19,9 @@ from pruneloop.shrinking import Shape
 
 CHECKPOINT, DENSE = "checkpoint", "dense model"
 
+ROWS = 4_000
+"""So many rows of a split are asked at most: int8 has to be asked text by text."""
+
 LENGTHS = (32, 64)
 """Texts of so many tokens are timed."""
 

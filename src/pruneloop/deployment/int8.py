@@ -1,0 +1,70 @@
+"""A checkpoint judged as its int8 file, which is written for that and not kept."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from pruneloop.deployment.trial import Judged, Rows, Trial
+from pruneloop.deployment.writing import (
+    FP32,
+    INT8,
+    check_deployable,
+    reading_of,
+    write_model,
+    write_words,
+)
+from pruneloop.durable import fresh_folder, remove_folder, saving
+from pruneloop.exports.onnx_files import write_int8
+from pruneloop.exports.smaller import size
+from pruneloop.prediction import load_classifier
+
+_TEXTS = 32
+
+
+@dataclass(frozen=True)
+class Int8:
+    """What the int8 file of a checkpoint is worth, with its bytes and the model's parameters."""
+
+    parameters: int
+    bytes: int
+    judged: Judged
+
+
+def judge_int8(
+    checkpoint: Path, rows: Rows, done: Callable[[int], object] = lambda rows: None
+) -> Int8:
+    """Write a checkpoint as int8 beside it, ask that about the rows, and remove it.
+
+    Args:
+        done: is told the rows of each batch.
+
+    Raises:
+        InputError: the classifier cannot be served without torch and transformers.
+        InvariantError: what was written does not say what the checkpoint says.
+        EnvironmentFault: there is no space, or a write was refused.
+    """
+    classifier = load_classifier(checkpoint)
+    nn.Module.to(classifier.model, "cpu")
+    check_deployable(classifier)
+    place = checkpoint.with_name(f".{checkpoint.name}.int8.tmp")
+    texts = list(rows.validation.texts[:_TEXTS])
+    with saving(checkpoint.parent, 2 * sum(f.stat().st_size for f in checkpoint.iterdir())):
+        folder = fresh_folder(place)
+        words = write_words(classifier, folder, texts)
+        shrunk, _ = write_model(classifier, folder, words, texts)
+        write_int8(folder / FP32, folder / INT8)
+        trial = Trial(folder, words, classifier, reading_of(classifier), rows, done)
+        found = Int8(size(shrunk.model), (folder / INT8).stat().st_size, trial.judge(INT8))
+        remove_folder(folder)
+    return found
+
+
+def judge_checkpoint(
+    checkpoint: Path, rows: Rows, done: Callable[[int], object] = lambda rows: None
+) -> Judged:
+    """Ask a checkpoint itself, in float32, about the same rows."""
+    classifier = load_classifier(checkpoint)
+    nn.Module.to(classifier.model, "cpu")
+    return Trial(checkpoint, "", classifier, reading_of(classifier), rows, done).judge()
