@@ -8,7 +8,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support import BUDGET, SMALL, Life, composed, die_at, experiment, read_rounds, read_status
+from support import (
+    BUDGET,
+    SMALL,
+    Life,
+    composed,
+    die_at,
+    experiment,
+    read_rounds,
+    read_status,
+)
 from transformers import AutoModelForSequenceClassification
 
 from pruneloop import pipeline
@@ -187,6 +196,13 @@ def test_the_extra_is_asked_for_before_anything(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.more
+def test_a_ladder_is_no_point_of_a_sweep(tmp_path: Path) -> None:
+    life = Life(tmp_path, "-m", *SHORT, SMALLEST, "seed=0,1")
+    assert life.wait() == 2
+    assert life.errors.count("ladder=true: is many runs, and no point of a sweep") == 2
+
+
 def test_one_process_climbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="in one process"):
@@ -251,6 +267,12 @@ def test_a_killed_ladder_goes_on_and_leaves_the_smallest(
     life = Life(tmp_path, *line)
     assert life.wait(300) == 0, life.errors
     assert [file.stat().st_mtime_ns for file in files] == times
+    # Another budget is judged by what was measured, and only deploy/ is written again.
+    other = climb(composed(*REAL, "budget.max_drop=0.29"), folder, [])
+    assert [file.stat().st_mtime_ns for file in records] == before
+    assert other.max_drop == 0.29 and other.best is not None
+    deployed = json.loads((folder / "deploy/deploy.json").read_text(encoding="utf-8"))
+    assert deployed["max_drop"] == 0.29 and deployed["model"] == "model.int8.onnx"
 
 
 @pytest.mark.more
