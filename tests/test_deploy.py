@@ -72,6 +72,7 @@ def test_the_first_that_loses_no_more_is_chosen() -> None:
         (0.0, 0.895, Wish(full_range=True), "model.int8.onnx", "8", "-0.50 points"),
         (0.9, 0.88, Wish(full_range=True), "model.onnx", "8", "-2.00 points"),
         (0.895, 0.9, Wish(max_drop=0), "model.int8.onnx", "8", "--max-drop 0;"),
+        (0.5, 0.9, Wish(int8=True), "model.int8.onnx", "7", "-40.00 points on validation against"),
     ],
 )
 def test_int8_falls_back_to_8_bits_and_then_to_float(

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from signal import SIGTERM
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +18,7 @@ from support import (
     experiment,
     read_rounds,
     read_status,
+    signal_at,
 )
 from transformers import AutoModelForSequenceClassification
 
@@ -273,6 +275,15 @@ def test_a_killed_ladder_goes_on_and_leaves_the_smallest(
     assert other.max_drop == 0.29 and other.best is not None
     deployed = json.loads((folder / "deploy/deploy.json").read_text(encoding="utf-8"))
     assert deployed["max_drop"] == 0.29 and deployed["model"] == "model.int8.onnx"
+
+
+@pytest.mark.more
+def test_a_signal_while_a_rung_is_judged_stops_the_ladder(tmp_path: Path) -> None:
+    before = partial(signal_at, ("pruneloop.ladder.judging", "judge_int8"), 1, SIGTERM)
+    life = Life(tmp_path, *REAL, "hydra.run.dir=run", before=before)
+    assert life.wait(300) == 75, life.errors
+    assert read_status(tmp_path / "run")["state"] == "preempted"
+    assert read_status(tmp_path / "run/rungs/ffn2")["state"] == "done"
 
 
 @pytest.mark.more

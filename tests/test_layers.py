@@ -26,9 +26,10 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from pruneloop import engine
 from pruneloop.data import sample
 from pruneloop.deployment.trial import dense_model
-from pruneloop.errors import ConfigError, InputError
+from pruneloop.errors import ConfigError, InputError, InvariantError
 from pruneloop.evaluation import mean_loss
 from pruneloop.evidence import turns
+from pruneloop.exports import smaller
 from pruneloop.exports.smaller import size
 from pruneloop.model.tokenizers import train_wordpiece
 from pruneloop.plan import Plan
@@ -144,8 +145,8 @@ def test_a_pruned_layer_is_one_that_is_not_there(family: str) -> None:
     assert next(losses, None) is None
     pruned.prune(method, [2], evidence)
     assert layers.kept == [0, 1]
-    smaller = without_layers(pruned.model, layers.kept)
-    assert torch.equal(logits(pruned.model), logits(smaller))
+    shorter = without_layers(pruned.model, layers.kept)
+    assert torch.equal(logits(pruned.model), logits(shorter))
     assert not torch.equal(logits(pruned.model), before)
     # Zeros everywhere else would not have been enough, and gradients of 0 reach all of it.
     pruned.model(input_ids=torch.arange(24).view(2, 12)).logits.sum().backward()
@@ -203,6 +204,21 @@ def test_the_validation_loss_says_which_layer_goes(
     folder = run(tmp_path / "run", *LAYERS, "prune.amount=0.25", "rounds=1")
     assert len({*said}) == 4
     assert gone(folder, 1) == [said.index(min(said))]
+
+
+def test_a_checkpoint_with_other_layers_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a run hands over is made by `without_layers`, and compared with what it trained."""
+
+    def others(model: PreTrainedModel, kept: list[int]) -> PreTrainedModel:
+        assert len(kept) == 2
+        return without_layers(model, [n for n in range(4) if n not in kept])
+
+    monkeypatch.setattr(smaller, "without_layers", others)
+    with pytest.raises(InvariantError, match="logits differ by"):
+        run(tmp_path / "run", *LAYERS, "rounds=1")
+    assert not (tmp_path / "run/checkpoint").exists()
 
 
 def test_control_takes_random_ones(tmp_path: Path) -> None:

@@ -123,8 +123,8 @@ class Ladder:
         self._tries.append(found)
         self._outcome().write(self._folder)
         log.info(
-            f"rung: {said}: {found.validation:.4f} on validation as int8, {-100 * found.lost:+.2f} "
-            f"points against round 0: {'within' if found.within else 'beyond'} the budget"
+            f"rung: {said}: {found.validation:.4f} on validation as int8, round 0 "
+            f"{self._dense:.4f}: {'within' if found.within else 'beyond'} the budget"
         )
         return found
 
