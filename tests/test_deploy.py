@@ -36,8 +36,7 @@ from pruneloop.measurement import LabelledRows
 from pruneloop.model.tokenizers import train_wordpiece
 from pruneloop.prediction import TextClassifier
 from pruneloop.pruning import Masks, prunable_weights
-from pruneloop.records import RunFolder
-from pruneloop.report.run import read_deployed
+from pruneloop.records import RunFolder, read_deployed
 
 SENTENCES = [text for text, _ in sample.generate(60, seed=3)]
 

@@ -20,7 +20,7 @@ from pruneloop.config import (
 from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding, shortest_first
 from pruneloop.data.loading import Data, load_splits, tokenise_splits
 from pruneloop.data.splits import Splits, texts_of
-from pruneloop.engine import Engine, Split
+from pruneloop.engine import Engine, HeldOut, Split
 from pruneloop.evaluation import ClassificationScores
 from pruneloop.first_token import Shortcut
 from pruneloop.model.build import Classifier, build, labels_of
@@ -141,7 +141,8 @@ def _engine(
     def split(name: str, rows: Dataset) -> Split:
         return Split(name, loader(rows), len(rows), metric)
 
-    short = Shortcut(classifier.model)  # proven in float32, before anything is wrapped
+    # Proven in float32, before anything is wrapped.
+    short = Shortcut(classifier.model, skips=pruned.layers is not None)
     model = accelerator.prepare(classifier.model)
     pruned.place()
     if config.distill.alpha > 0 and teacher is None:
@@ -154,9 +155,13 @@ def _engine(
         model=model,
         pruned=pruned,
         batches=TrainingBatches(data.train.rows, collator, size, config.seed, rank, world),
-        validation=split("validation", data.validation.rows),
-        test=split("test", data.test.rows),
-        sample=split("sample", _sample(data.validation.rows, config.prune.evidence_batches * size)),
+        held_out=HeldOut(
+            validation=split("validation", data.validation.rows),
+            test=split("test", data.test.rows),
+            sample=split(
+                "sample", _sample(data.validation.rows, config.prune.evidence_batches * size)
+            ),
+        ),
         evidence_batches=config.prune.evidence_batches,
         teacher=teacher,
         short=short,

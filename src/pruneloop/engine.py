@@ -40,21 +40,27 @@ class Split:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """What is measured on; `sample` is what of validation says which layers are missed."""
+
+    validation: Split
+    test: Split
+    sample: Split
+
+
+@dataclass(frozen=True)
 class Engine:
     """A model on its device, with the rows to train and to measure it on.
 
     `model` is `pruned.model` as accelerate prepared it: the same parameters. Training and
-    measuring take the shortcut, where the model has one; gathering evidence never does. `sample`
-    is what of validation says which layers are missed.
+    measuring take the shortcut, where the model has one; gathering evidence never does.
     """
 
     accelerator: Accelerator
     model: nn.Module
     pruned: PrunedModel
     batches: TrainingBatches
-    validation: Split
-    test: Split
-    sample: Split
+    held_out: HeldOut
     evidence_batches: int
     teacher: Teacher | None
     short: Shortcut
@@ -87,7 +93,7 @@ class Engine:
 
     def _loss(self, look: Callable[[], None]) -> float:
         """Return the loss on the sample of validation; every process the same."""
-        sample = self.sample
+        sample = self.held_out.sample
         return mean_loss(
             *all_logits(self.model, sample.loader, self.accelerator, sample.rows, look)
         )

@@ -25,9 +25,14 @@ class Shortcut:
     pools otherwise, or another version of it, computes as ever.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, skips: bool = False) -> None:
+        """Try it.
+
+        Args:
+            skips: layers are skipped as they are pruned, the last one perhaps: there is none.
+        """
         self._taken: AbstractContextManager[None] = nullcontext()
-        layer = _last_layer(model)
+        layer = None if skips else _last_layer(model)
         if layer is not None and _proves_equal(model, FirstTokenOnly(layer)):
             self._taken = FirstTokenOnly(layer)
 

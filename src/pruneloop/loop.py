@@ -76,7 +76,7 @@ class Loop:
             if state.stage is Stage.PRUNE:
                 self.prune()
             elif state.stage is Stage.SHOCK:
-                state.draft.shock_accuracy = self.measure(self.engine.validation).accuracy
+                state.draft.shock_accuracy = self.measure(self.engine.held_out.validation).accuracy
                 state.stage = Stage.TRAIN
             elif state.stage is Stage.TRAIN:
                 self.train()
@@ -163,7 +163,7 @@ class Loop:
         draft = self.live.state.draft
         if not self.plan.every_epoch or len(draft.epochs) == tuning.epochs:
             return
-        draft.add_epoch(self.measure(self.engine.validation))
+        draft.add_epoch(self.measure(self.engine.held_out.validation))
         best = draft.best_epoch(self.plan.budget.metric.name)
         if self.plan.finetune.keep_best and best == len(draft.epochs):
             self.checkpointer.archive_epoch(self.live)
@@ -172,7 +172,10 @@ class Loop:
         """Measure the round, put it on record, and keep it or undo it."""
         state, pruned = self.live.state, self.live.pruned
         pruned.check()
-        validation, test = self.measure(self.engine.validation), self.measure(self.engine.test)
+        validation, test = (
+            self.measure(self.engine.held_out.validation),
+            self.measure(self.engine.held_out.test),
+        )
         record = state.record(pruned, validation, test, self.plan.accepts)
         if record.kept:
             state.predict(test)

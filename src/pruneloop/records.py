@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pruneloop.durable import hash_file, write_atomically
+from pruneloop.durable import hash_file, manifest, write_atomically
 from pruneloop.errors import utf8
 from pruneloop.redaction import without_secrets
 
@@ -310,6 +310,12 @@ class RunFolder:
         """
         found = _read_json(self.facts)
         return RunFacts(**(found | {"data": DataFacts(**found["data"])})) if found else None
+
+
+def read_deployed(folder: RunFolder) -> dict[str, Any]:
+    """Return what `pruneloop deploy` has measured of a run's checkpoint; empty where it has not."""
+    found = _read_json(folder.deployed)
+    return found if found.get("checkpoint") == manifest(folder.checkpoint) else {}
 
 
 def mark_start(sweep: Path) -> None:

@@ -5,8 +5,6 @@ again, what would start from it is not tried. All branches are.
 """
 
 import logging
-import os
-import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -23,8 +21,8 @@ from pruneloop.ladder.judging import Judge
 from pruneloop.ladder.outcome import Attempt, Outcome, hand_over
 from pruneloop.ladder.rungs import FIRST, RUNGS, Rung, Start, first_run, run_from
 from pruneloop.prediction import load_classifier
-from pruneloop.recorder import status
-from pruneloop.records import RunFacts, RunFolder
+from pruneloop.recorder import status, write_running
+from pruneloop.records import RunFacts, RunFolder, read_deployed
 from pruneloop.shrinking import layers_that_can_go
 
 log = logging.getLogger(__name__)
@@ -133,7 +131,7 @@ class Ladder:
         if self._accepted is not None:
             self._accepted()
             self._accepted = None
-        self._folder.write_status("running", pid=os.getpid(), host=platform.node())
+        write_running(self._folder)
 
     def _judged(self, rung: str, said: str, epochs: int | None, checkpoint: str) -> Attempt:
         found = self._judge.int8(self._place(checkpoint))
@@ -164,7 +162,7 @@ class Ladder:
         )
         folder.write_facts(self._facts())
         wish = Wish(self._max_drop, int8=best is not None)
-        if folder.read_deployed().get("max_drop") != self._max_drop:
+        if read_deployed(folder).get("max_drop") != self._max_drop:
             classifier = load_classifier(folder.checkpoint)
             deploy(classifier, folder.checkpoint, folder.deploy, self._judge.rows, wish)
         log.info("\n".join(["ladder:", *outcome.table()]))

@@ -1,15 +1,14 @@
 """The page of one run, and its pictures."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import UndefinedError
 
-from pruneloop.durable import manifest, write_atomically
+from pruneloop.durable import write_atomically
 from pruneloop.errors import InputError, utf8
-from pruneloop.records import PredictionRecord, RunFolder, last_kept
+from pruneloop.records import PredictionRecord, RunFolder, last_kept, read_deployed
 from pruneloop.report.answer import answers, checkpoint_of, chosen
 from pruneloop.report.cautions import cautions
 from pruneloop.report.curve import accuracy_curve
@@ -100,13 +99,6 @@ def _predictions(rows: Sequence[PredictionRecord], labels: Sequence[str]) -> dic
         "changes": changes(rows),
         "examples": _EXAMPLES,
     }
-
-
-def read_deployed(folder: RunFolder) -> dict[str, Any]:
-    """Return what `pruneloop deploy` has measured of a run's checkpoint; empty where it has not."""
-    path = folder.deployed
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return found if found.get("checkpoint") == manifest(folder.checkpoint) else {}
 
 
 def _said_of_padding(checkpoint: Path) -> str:
