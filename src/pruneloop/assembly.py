@@ -1,6 +1,7 @@
 """From a configuration to the parts of a run: rows, model, plan, and the engine that has them."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,9 +139,6 @@ def _engine(
         )
         return prepared
 
-    def split(name: str, rows: Dataset) -> Split:
-        return Split(name, loader(rows), len(rows), metric)
-
     # Proven in float32, before anything is wrapped.
     short = Shortcut(classifier.model, skips=pruned.layers is not None)
     model = accelerator.prepare(classifier.model)
@@ -149,28 +147,35 @@ def _engine(
         rows = data.train.rows
         teacher = Itself(_distillation(config.distill), model, loader(rows), shortest_first(rows))
     rank, world = accelerator.process_index, accelerator.num_processes
-    metric = ClassificationScores(scores)
+    batches = config.prune.evidence_batches
     return Engine(
         accelerator=accelerator,
         model=model,
         pruned=pruned,
         batches=TrainingBatches(data.train.rows, collator, size, config.seed, rank, world),
-        held_out=HeldOut(
-            validation=split("validation", data.validation.rows),
-            test=split("test", data.test.rows),
-            sample=split(
-                "sample", _sample(data.validation.rows, config.prune.evidence_batches * size)
-            ),
-        ),
-        evidence_batches=config.prune.evidence_batches,
+        held_out=_held_out(data, loader, ClassificationScores(scores), most=batches * size),
+        evidence_batches=batches,
         teacher=teacher,
         short=short,
     )
 
 
-def _sample(rows: Dataset, most: int) -> Dataset:
-    """Return as many rows at most, from all over the split."""
-    return rows.select(range(0, len(rows), -(-len(rows) // most)))
+def _held_out(
+    data: Data,
+    loader: Callable[[Dataset], DataLoader[Batch]],
+    metric: ClassificationScores,
+    most: int,
+) -> HeldOut:
+    """Return what is measured on; of validation also a sample of so many rows at most."""
+
+    def split(name: str, rows: Dataset) -> Split:
+        return Split(name, loader(rows), len(rows), metric)
+
+    rows = data.validation.rows
+    sample = rows.select(range(0, len(rows), -(-len(rows) // most)))  # from all over the split
+    return HeldOut(
+        split("validation", rows), split("test", data.test.rows), split("sample", sample)
+    )
 
 
 def _distillation(config: DistillConfig) -> Distillation:

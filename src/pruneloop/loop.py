@@ -120,8 +120,9 @@ class Loop:
         """Have the round try half with a budget; without one, end as if it were not planned."""
         state = self.live.state
         state.factor /= 2
-        halved = self.plan.budget.max_drop is not None
-        if not halved or self.plan.enough(state.round, state.factor, self.live.pruned.masks):
+        if self.plan.budget.max_drop is None or self.plan.enough(
+            state.round, state.factor, self.live.pruned.masks
+        ):
             log.warning(f"warning: the run ends before round {state.round}: {error}")
             state.stage = Stage.DONE
             self.checkpointer.save(self.live)
@@ -137,9 +138,8 @@ class Loop:
         live, state = self.live, self.live.state
         if live.tuning is None:
             live.moved = self.engine.unmoved() if self.plan.watches_movement else None
-            live.tuning = self.engine.fine_tuning(
-                state.round, self.plan.recipe(state.round), live.taught, live.moved
-            )
+            recipe = self.plan.recipe(state.round)
+            live.tuning = self.engine.fine_tuning(state.round, recipe, live.taught, live.moved)
         tuning = live.tuning
         if self.plan.is_early(state.round, tuning.step, tuning.steps):
             self.checkpointer.archive_early(live)
@@ -170,12 +170,9 @@ class Loop:
 
     def close_round(self) -> None:
         """Measure the round, put it on record, and keep it or undo it."""
-        state, pruned = self.live.state, self.live.pruned
+        state, pruned, held_out = self.live.state, self.live.pruned, self.engine.held_out
         pruned.check()
-        validation, test = (
-            self.measure(self.engine.held_out.validation),
-            self.measure(self.engine.held_out.test),
-        )
+        validation, test = map(self.measure, (held_out.validation, held_out.test))
         record = state.record(pruned, validation, test, self.plan.accepts)
         if record.kept:
             state.predict(test)

@@ -14,7 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from pruneloop.assembly import Parts, assemble, read_rows
 from pruneloop.checkpoint import STATE, StateFolder
 from pruneloop.checkpointer import Checkpointer, Live, resume, take_over
-from pruneloop.config import Config, Criterion, PretrainedModel, Tracker, flat
+from pruneloop.config import Config, Criterion, Precision, PretrainedModel, Tracker, flat
 from pruneloop.dense import DenseRound, dense_identity
 from pruneloop.exports.handover import report, write_checkpoint, write_pages
 from pruneloop.facts import run_facts
@@ -61,8 +61,7 @@ def run(
         accepted: called on the main process once the folder is known to be this run's.
     """
     # Before anything is compared or written: a run goes on in the precision that it began in.
-    precision = chosen_precision(config.device, config.finetune.precision)
-    config = replace(config, finetune=replace(config.finetune, precision=precision))
+    config, precision = _with_precision(config)
     check_before_loading(config)
     with processes(config.device, precision, config.tracker, path) as accelerator:
         folder = RunFolder(Path(broadcast_object_list([str(path)])[0]))
@@ -76,9 +75,8 @@ def run(
             stop_requests() as stop_requested,
             logging_redirect_tqdm(),
         ):
-            records = _go_on(
-                config, overrides, folder, states, accelerator, stop_requested, shared, accepted
-            )
+            where = (folder, states, accelerator, stop_requested, shared, accepted)
+            records = _go_on(config, overrides, *where)
         if main and config.push_to_hub is not None:  # the run is done, also if this is refused
             _upload(folder, config.push_to_hub, last_kept(records))
     if config.control:
@@ -86,6 +84,12 @@ def run(
     if main:
         log.info("\n".join(summary(folder, program())))
     return records
+
+
+def _with_precision(config: Config) -> tuple[Config, Precision]:
+    """Return a configuration with the precision that is meant by `auto`, and that."""
+    chosen = chosen_precision(config.device, config.finetune.precision)
+    return replace(config, finetune=replace(config.finetune, precision=chosen)), chosen
 
 
 def _upload(folder: RunFolder, name: str, kept: RoundRecord) -> None:

@@ -120,12 +120,7 @@ def make_plan(
     method = method_for(config.prune, config.seed, 1, heads, first_stays)
     planned = _planned(config.prune, config.rounds, method, masks)
     _check_room(config.prune, method, masks, planned)
-    amount, budget = config.prune.amount, config.budget
-    if budget.max_drop is not None and amount is not None and amount < budget.min_amount:
-        raise ConfigError(
-            f"prune.amount={amount}: is below budget.min_amount={budget.min_amount}, where a "
-            "run with a budget ends; lower that"
-        )
+    _check_amount(config.prune.amount, config.budget)
     so_far = [0] * len(method.units(masks))
     zeros = [method.zeros(masks, so_far)]
     for drops in planned:
@@ -141,6 +136,14 @@ def make_plan(
         budget=config.budget,
         finetune=config.finetune,
     )
+
+
+def _check_amount(amount: float | None, budget: BudgetConfig) -> None:
+    if budget.max_drop is not None and amount is not None and amount < budget.min_amount:
+        raise ConfigError(
+            f"prune.amount={amount}: is below budget.min_amount={budget.min_amount}, where a "
+            "run with a budget ends; lower that"
+        )
 
 
 def method_for(

@@ -181,9 +181,8 @@ class FineTuning:
         self._seed = seed
         self._round = round_number
         self._optimizer = make_optimizer(model, recipe)
-        self._losses = torch.zeros(
-            LOOK_EVERY, device=accelerator.device
-        )  # the last ones, in a ring
+        # The last ones, in a ring.
+        self._losses = torch.zeros(LOOK_EVERY, device=accelerator.device)
         self._first_bad = torch.zeros((), dtype=torch.int64, device=accelerator.device)
         self._steps_an_epoch = -(-len(batches) // recipe.accumulation)
         self.step = 0
@@ -225,8 +224,7 @@ class FineTuning:
         self._refuse_bad()
 
     def _refuse_bad(self) -> None:
-        first_bad = int(self._first_bad)
-        if first_bad:
+        if first_bad := int(self._first_bad):
             rate = self._recipe.rate(first_bad - 1, self.steps)
             raise InvariantError(
                 f"the loss, a gradient or a weight is not finite at step {first_bad} of round "
@@ -281,8 +279,7 @@ class FineTuning:
     def state(self) -> dict[str, Tensor]:
         """Return all that the rest of the round depends on, weights and masks aside."""
         found = {"losses": self._losses, "step": torch.tensor(self.step)}
-        for index, moments in self._optimizer.state_dict()["state"].items():
-            found |= {f"{index}.{key}": value for key, value in moments.items()}
+        found |= _moments_of(self._optimizer)
         scaler = getattr(self._accelerator, "scaler", None)
         if scaler is not None:
             values = scaler.state_dict()
@@ -291,17 +288,26 @@ class FineTuning:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` returned in another process."""
-        moments: dict[int, dict[str, Tensor]] = {}
-        scaled: dict[str, float] = {}
-        for name, value in state.items():
-            place, _, key = name.rpartition(".")
-            if place.isdigit():
-                moments.setdefault(int(place), {})[key] = value
-            elif place == "scaler":
-                scaled[key] = value.item()
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        if scaled:
+        _load_moments(self._optimizer, state)
+        names = [name for name in state if name.startswith("scaler.")]
+        if names:
+            scaled = {name.removeprefix("scaler."): state[name].item() for name in names}
             self._accelerator.scaler.load_state_dict(scaled)
         self._losses.copy_(state["losses"])
         self.step = int(state["step"])
+
+
+def _moments_of(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return an optimizer's moments, as NUMBER.NAME by the number of their parameter."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{key}": value for index, of in state.items() for key, value in of.items()}
+
+
+def _load_moments(optimizer: Optimizer, state: Mapping[str, Tensor]) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in state.items():
+        place, _, key = name.rpartition(".")
+        if place.isdigit():
+            moments.setdefault(int(place), {})[key] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
