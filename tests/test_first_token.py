@@ -8,7 +8,6 @@ from support import composed, experiment, read_rounds, small_classifier
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pruneloop import assembly
 from pruneloop.first_token import FirstTokenOnly, Shortcut
 
 TAKEN = ["Bert", "Roberta", "XLMRoberta", "Camembert", "Electra"]
@@ -112,7 +111,6 @@ def test_a_run_takes_it_and_its_checkpoint_is_the_plain_models(tmp_path, monkeyp
     monkeypatch.setattr(FirstTokenOnly, "__enter__", counted)
     with_it = run("short")
     assert entered > 8  # the proof, each step, each evaluation
-    monkeypatch.setattr(assembly, "Shortcut", lambda model: Shortcut(torch.nn.Module()))
     monkeypatch.setattr("pruneloop.first_token._last_layer", lambda model: None)
     entered = 0
     without = run("plain")
@@ -120,3 +118,19 @@ def test_a_run_takes_it_and_its_checkpoint_is_the_plain_models(tmp_path, monkeyp
     for one, other in zip(with_it, without, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], abs=1e-4)  # no dropout here
         assert one["zeros"] == other["zeros"]
+
+
+def test_layers_that_are_skipped_are_not_overridden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last layer may be one that a prune has taken: its shortcut would compute it again."""
+
+    def never(self) -> None:
+        raise AssertionError("the shortcut is taken")
+
+    words = ("data.train_rows=120", "data.test_rows=40", "model.hidden=16", "rounds=1")
+    words += ("model.intermediate=32", "device=cpu", "prune=units", "prune.units=[layers]")
+    monkeypatch.setattr(FirstTokenOnly, "__enter__", never)
+    monkeypatch.setattr("pruneloop.first_token._proves_equal", lambda *_: True)
+    experiment(composed(*words, "prune.amount=0.5"), tmp_path, [])
+    assert read_rounds(tmp_path)[-1]["zeros"] > 0

@@ -23,9 +23,9 @@ from support import (
 from transformers import AutoModelForSequenceClassification
 
 from pruneloop import pipeline
-from pruneloop.command.verbs import evaluate
+from pruneloop.command.verbs import evaluate, report
 from pruneloop.config import Config, Criterion, PretrainedModel, UnitPruneConfig
-from pruneloop.errors import CheckpointError, ConfigError, EnvironmentFault
+from pruneloop.errors import CheckpointError, ConfigError, EnvironmentFault, InputError
 from pruneloop.exports import onnx_files
 from pruneloop.ladder import climbing
 from pruneloop.ladder.climbing import climb
@@ -209,6 +209,12 @@ def test_one_process_climbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="in one process"):
         climb(config_of(), tmp_path / "run", [])
+
+
+def test_the_report_of_a_ladder_is_that_of_a_rung(tmp_path: Path) -> None:
+    (tmp_path / "rungs").mkdir()
+    with pytest.raises(InputError, match="it is a ladder: name one of its rungs/"):
+        report([str(tmp_path)])
 
 
 def test_a_ladder_and_a_run_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -464,7 +464,6 @@ class Config(Checked):
         if isinstance(self.prune, PatternPruneConfig) and self.budget.max_drop is not None:
             pattern = f"prune.pattern={self.prune.pattern}: there is no half of a pattern to try"
             raise refused("budget.max_drop", self.budget.max_drop, f"excludes {pattern}")
-
         if self.ladder:
             self._check_ladder()
 

@@ -169,7 +169,9 @@ def read_sweep(path: Path) -> Sweep:
     """
     folders = [hydra.parent for hydra in sorted(path.glob("*/.hydra"))]
     if not folders:
-        raise InputError(f"{path}: holds no run and no sweep")
+        ladder = RunFolder(path).rungs.is_dir()
+        which = "; it is a ladder: name one of its rungs/, or read ladder.csv" if ladder else ""
+        raise InputError(f"{path}: holds no run and no sweep{which}")
     return _sweep(path, folders)
 
 
