@@ -1,6 +1,7 @@
 """The last layer for the first token alone: the same logits and gradients, and nothing stays."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
