@@ -1,7 +1,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --editable
-PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal
 ARGS ?=
 
 help:           ## Show this help.
@@ -30,7 +30,7 @@ run: $(VENV)/run-ready  ## Run the main job on the built-in sample: make run ARG
 	@echo "make: running the main job, then the same with random weights"
 	@$(PYTHON) train.py control=true $(ARGS)
 
-test: $(VENV)/test-ready  ## Check format, lint, types and what counts most, in about 3 minutes.
+test: $(VENV)/test-ready  ## Check format, lint, types and what counts most, in about 4 minutes.
 	@echo "make: checking format, lint and types"
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .

@@ -108,7 +108,7 @@ def line_of(life: Life, *codes: int) -> str:
 
 def kills(bench: Bench) -> Iterator[str]:
     """Kill in every window, then go on."""
-    for place, count in WINDOWS[: bench.few(2, 99)]:
+    for place, count in WINDOWS[: bench.few(1, 99)]:
         folder = bench.fresh()
         life = Life(folder, *RUN, before=functools.partial(die_at, place, count))
         code = life.wait(120)
@@ -131,7 +131,7 @@ def random_kills(bench: Bench) -> Iterator[str]:
 def signals(bench: Bench) -> Iterator[str]:
     """Send a signal in every window, three Ctrl-C among them."""
     kinds = [[signal.SIGTERM], [signal.SIGINT] * 3, [signal.SIGHUP], [signal.SIGINT]]
-    for turn, (place, count) in enumerate(WINDOWS[: bench.few(2, 99)]):
+    for turn, (place, count) in enumerate(WINDOWS[: bench.few(1, 99)]):
         folder, kind = bench.fresh(), kinds[turn % len(kinds)]
         life = Life(folder, *RUN, before=functools.partial(signal_at, place, count, *kind))
         # One that comes while the end is written lets it be written.

@@ -1,6 +1,7 @@
 """The fixtures of all tests, and the environment that they run in."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELIS
 os.environ["LC_ALL"] = "C.UTF-8"  # pages follow the locale
 
 from support import ROOT, Command
+
+# A shell that starts the tests in the background has its children ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

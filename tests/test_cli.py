@@ -31,6 +31,7 @@ from support import (
 )
 
 
+@pytest.mark.more
 def test_relative_paths_are_meant_from_where_they_were_typed(tmp_path: Path) -> None:
     """Also where Hydra has led the job into its own folder."""
     lines = [f"이 영화는 {'나쁘다' if n % 2 else '좋다'} {n},{n % 2}" for n in range(100)]

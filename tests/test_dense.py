@@ -44,6 +44,7 @@ def test_a_run_that_starts_from_another_ends_as_if_it_had_trained_round_0(
     assert (again / "report.html").exists()
 
 
+@pytest.mark.more
 def test_another_scope_counts_its_own_matrices(tmp_path: Path) -> None:
     other = run(tmp_path / "other", "rounds=1")
     taken = run(tmp_path / "taken", "prune.scope=qkv", "rounds=1", f"start_from={other}")
@@ -88,6 +89,7 @@ def test_a_folder_without_a_round_0_is_refused(tmp_path: Path) -> None:
         run(tmp_path / "other", f"start_from={tmp_path / 'nothing'}")
 
 
+@pytest.mark.more
 def test_a_point_that_fails_lets_the_next_one_train(tmp_path: Path) -> None:
     """A lock that outlives its run would make the next point wait for ever."""
     shared = tmp_path / "round0"

@@ -181,6 +181,7 @@ def test_nothing_in_the_source_executes_data(path: Path) -> None:
             assert "trust_remote_code=True" not in ast.unparse(node)
 
 
+@pytest.mark.more
 def test_values_with_dots_and_a_token_stay_inside(tmp_path: Path) -> None:
     """Labels, names and texts that look like paths, and a token in the environment."""
     rows = [("../../../evil", "좋은 영화 <script>"), ("/etc/evil", "나쁜 영화 ../..")] * 30

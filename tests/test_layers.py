@@ -231,6 +231,7 @@ def test_a_target_counts_layers(tmp_path: Path) -> None:
     assert loaded(run(tmp_path / "run", *LAYERS, *words)).config.num_hidden_layers == 2
 
 
+@pytest.mark.more
 def test_a_run_that_goes_on_is_the_run_that_did_not_stop(tmp_path: Path) -> None:
     straight = run(tmp_path / "straight", *LAYERS)
     run(tmp_path / "twice", *LAYERS, "rounds=1")
@@ -286,6 +287,7 @@ def from_checkpoint(folder: Path) -> list[str]:
     return [*SHARED, "model=pretrained", "finetune=tiny", f"model.name={folder}", "rounds=1"]
 
 
+@pytest.mark.more
 def test_layers_of_a_narrower_model(tmp_path: Path) -> None:
     """First half the feed-forward, then half the layers: the dense model is the first one."""
     narrow = ("prune=units", "prune.amount=0.5", "rounds=1")
@@ -300,6 +302,7 @@ def test_layers_of_a_narrower_model(tmp_path: Path) -> None:
     assert size(dense_model(model)) == sizes["parameters"]
 
 
+@pytest.mark.more
 def test_layers_of_a_sparse_model(tmp_path: Path) -> None:
     """Zeros that were pruned before stay, and are counted once."""
     first = run(tmp_path / "first", *SMALL, "model.layers=4", "rounds=1", "prune.amount=0.5")

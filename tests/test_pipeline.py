@@ -176,6 +176,7 @@ def test_a_pruned_checkpoint_continues(finished: Path, tmp_path: Path) -> None:
     assert rounds[1]["zeros"] == before["zeros"] + round(0.2 * left)
 
 
+@pytest.mark.more
 def test_balanced_weights_find_the_rare_label(tmp_path: Path) -> None:
     """Half of the rows say 나쁘다, and three in ten of them have the rare label."""
     draw = random.Random(0)

@@ -138,6 +138,7 @@ def unmarked(checkpoint: Path, target: Path) -> Path:
     return target
 
 
+@pytest.mark.more
 def test_zeros_that_nobody_pruned_train_like_the_others(pruned: Path, tmp_path: Path) -> None:
     quantised = unmarked(pruned, tmp_path / "quantised")
     rounds = further(tmp_path / "free", quantised, "rounds=1")

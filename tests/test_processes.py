@@ -30,7 +30,7 @@ def test_two_processes_make_one_run(command: Command, tmp_path: Path, method: st
     assert rounds[0]["steps"] == 4
     # An accuracy over exactly 61 rows is a multiple of 1/61.
     assert abs(61 * rounds[0]["test_accuracy"] - round(61 * rounds[0]["test_accuracy"])) < 1e-9
-    assert result.stdout.count("round  sparsity  model sparsity") == 1
+    assert result.stdout.count("round  sparsity  model sparsity  shock acc.") == 1
 
 
 GATHER_EVIDENCE = """

@@ -143,6 +143,7 @@ def test_a_run_uses_a_protected_file_and_writes_no_secret(tmp_path: Path) -> Non
     assert again.wait() == 2 and "was secret and is not on record" in again.errors
 
 
+@pytest.mark.more
 def test_a_sweep_writes_no_secret(tmp_path: Path) -> None:
     """Hydra writes the whole command into the sweep's folder before its first point."""
     url = "data.train='http://user:passw0rd@127.0.0.1:9/a.csv?token=s3cret'"

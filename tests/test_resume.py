@@ -82,6 +82,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return outcome(folder)
 
 
+@pytest.mark.more
 def test_ten_kills_at_random_moments(uninterrupted, tmp_path: Path) -> None:
     """SIGKILL, again and again in one run; each life gets a little further."""
     rng = random.Random(0)
@@ -101,7 +102,8 @@ def test_ten_kills_at_random_moments(uninterrupted, tmp_path: Path) -> None:
     ("kind", "batch"),
     [
         (signal.SIGTERM, 25),  # in round 0
-        (signal.SIGUSR1, 110),  # in round 1, when there are masks
+        # In round 1, when there are masks.
+        pytest.param(signal.SIGUSR1, 110, marks=pytest.mark.more),
     ],
 )
 def test_a_signal_saves_and_exits_75(
@@ -135,6 +137,7 @@ def signal_at_every_flush() -> None:
     os.fsync = fsync
 
 
+@pytest.mark.more
 def test_signals_during_the_save_corrupt_nothing(uninterrupted, tmp_path: Path) -> None:
     life = start(tmp_path, before=signal_at_every_flush)
     assert life.wait() == 75, life.errors
@@ -143,6 +146,7 @@ def test_signals_during_the_save_corrupt_nothing(uninterrupted, tmp_path: Path) 
     assert outcome(tmp_path) == uninterrupted
 
 
+@pytest.mark.more
 def test_minutes_save_within_a_round(uninterrupted, tmp_path: Path) -> None:
     line = ("checkpoint.every_steps=null", "checkpoint.every_minutes=0.0001")
     life = start(tmp_path, *line, before=functools.partial(die_at, BACKWARD, 60))
@@ -157,7 +161,10 @@ def test_minutes_save_within_a_round(uninterrupted, tmp_path: Path) -> None:
     "method",
     [
         ("prune=movement", "distill=logits", "rewind=weights", "rewind.epoch=0.7"),
-        ("finetune.validate_every=epoch", "finetune.keep_best=true", "keep_rounds=true"),
+        pytest.param(
+            ("finetune.validate_every=epoch", "finetune.keep_best=true", "keep_rounds=true"),
+            marks=pytest.mark.more,
+        ),
         pytest.param(("prune=random",), marks=pytest.mark.more),
         pytest.param(("prune=wanda", "prune.evidence_batches=3"), marks=pytest.mark.more),
         pytest.param(("prune=2of4",), marks=pytest.mark.more),
@@ -180,6 +187,7 @@ def test_every_method_goes_on_bit_for_bit(tmp_path: Path, method: tuple[str, ...
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
+@pytest.mark.more
 def test_masks_that_are_not_the_planned_ones_are_exit_6(tmp_path: Path) -> None:
     """A state that vouches for itself, but whose masks have lost a round."""
     life = start(tmp_path, before=functools.partial(die_at, EXPORT, 1))
@@ -214,6 +222,7 @@ def two_threads_and_a_kill() -> None:
     die_at(BACKWARD, 25)
 
 
+@pytest.mark.more
 def test_a_run_goes_on_with_the_threads_that_it_began_with(tmp_path: Path) -> None:
     """Other threads add up in another order: the same command would give other weights."""
     life = start(tmp_path, before=two_threads_and_a_kill)
@@ -234,6 +243,7 @@ def from_elsewhere() -> None:
     die_at(BACKWARD, 1)
 
 
+@pytest.mark.more
 def test_what_else_changes_the_bits_is_said(tmp_path: Path) -> None:
     life = start(tmp_path, before=functools.partial(die_at, BACKWARD, 25))
     assert life.wait() == -signal.SIGKILL, life.errors
@@ -243,7 +253,8 @@ def test_what_else_changes_the_bits_is_said(tmp_path: Path) -> None:
     assert "going on with hardware ABACUS (was " in life.output
 
 
-@pytest.mark.parametrize("some", [True, pytest.param(False, marks=pytest.mark.more)])
+@pytest.mark.more
+@pytest.mark.parametrize("some", [True, False])
 def test_damage_to_any_file_of_a_run_goes_back_one_state(
     uninterrupted, tmp_path: Path, some: bool
 ) -> None:
@@ -330,6 +341,7 @@ def signal_in_a_slow_load() -> None:
     before_call(READING, 1, slow)
 
 
+@pytest.mark.more
 def test_a_signal_while_loading_need_not_wait(uninterrupted, tmp_path: Path) -> None:
     life = start(tmp_path, before=signal_in_a_slow_load)
     assert life.wait(20) == 75, life.errors
@@ -348,12 +360,12 @@ def test_ctrl_c_is_130_and_goes_on(uninterrupted, tmp_path: Path) -> None:
 
 
 WINDOWS = [
-    (("os", "fsync"), 9),  # in the middle of a state's files
-    (ZEROING, 2),  # between mask and weights
     (BACKWARD, 14),  # between the two halves of a step
     (EXPORT_RENAME, 1),
 ]
 MORE_WINDOWS = [
+    (("os", "fsync"), 9),  # in the middle of a state's files
+    (ZEROING, 2),  # between mask and weights
     (("os", "rename"), 4),  # a state gets its name, or an old one loses its
     (("os", "replace"), 5),  # a record gets its name
     (("shutil", "rmtree"), 6),
@@ -409,6 +421,7 @@ def test_other_settings_are_refused(done: Path, override: str) -> None:
     assert {path: path.read_bytes() for path in said} == before
 
 
+@pytest.mark.more
 def test_other_data_is_refused(tmp_path: Path) -> None:
     """The same file with another word in one of its rows is another run."""
     rows = [f"{i % 2},{'좋은' if i % 2 else '나쁜'} 영화 {i}" for i in range(80)]
@@ -430,6 +443,7 @@ def test_another_number_of_processes_is_refused(done: Path) -> None:
     assert "holds a run with other settings: processes (was 1, is 2)" in result.stderr
 
 
+@pytest.mark.more
 def test_runs_of_the_same_moment_have_folders_of_their_own(tmp_path: Path) -> None:
     # Those without a single row fail once their folder is theirs.
     (tmp_path / "empty.csv").write_text("text,label\n")
@@ -440,6 +454,7 @@ def test_runs_of_the_same_moment_have_folders_of_their_own(tmp_path: Path) -> No
     assert all((folder / ".hydra/overrides.yaml").exists() for folder in folders)
 
 
+@pytest.mark.more
 def test_more_rounds_go_on(done: Path, tmp_path: Path) -> None:
     """Three rounds at once, and two rounds and one more, are the same run."""
     finish(tmp_path, "rounds=3")
@@ -516,7 +531,7 @@ def moved(run: Path) -> Iterator[Callable[[], None]]:
     [
         pytest.param(read_only, marks=pytest.mark.more),
         pytest.param(unmounted, marks=pytest.mark.more),
-        moved,
+        pytest.param(moved, marks=pytest.mark.more),
     ],
 )
 def test_a_folder_lost_in_the_run_is_exit_5(uninterrupted, tmp_path: Path, loss) -> None:
@@ -615,13 +630,15 @@ def budgeted(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return outcome(folder)
 
 
+@pytest.mark.more
 @pytest.mark.parametrize(
     ("place", "count"),
     [
         pytest.param(UNDO, 1, marks=pytest.mark.more),  # before anything is undone
         (("pruneloop.pruning.PrunedModel", "load"), 1),  # in the middle of it
         pytest.param(ARCHIVE, 2, marks=pytest.mark.more),  # before a kept round is sealed
-        (("pruneloop.checkpoint.StateFolder", "publish"), 3),  # sealed or undone, not saved
+        # Sealed or undone, not saved.
+        pytest.param(("pruneloop.checkpoint.StateFolder", "publish"), 3, marks=pytest.mark.more),
     ],
 )
 def test_a_budget_killed_anywhere_ends_the_same(budgeted, tmp_path: Path, place, count) -> None:

@@ -39,6 +39,6 @@ def test_the_page_of_keys_is_what_its_script_writes() -> None:
     assert all(len(row) >= 4 and row[3].strip(" |") for row in rows), "a key without a meaning"
     named = [row[0].strip("| `") for row in rows]
     assert len(named) == len(set(named))
-    assert set(named) == known_keys() - {*GROUPS, "budget", "checkpoint"}
+    assert set(named) == known_keys() - {*GROUPS, "budget", "checkpoint", "report"}
     (amount,) = [row for row in rows if row[0] == "| `prune.amount`"]
     assert amount[1].startswith("between 0 and 1, the fraction of the kept weights")

@@ -100,6 +100,7 @@ def test_the_third_ctrl_c_does_not_wait_for_the_save(tmp_path: Path) -> None:
     assert read_status(tmp_path / "run")["state"] == "interrupted"
 
 
+@pytest.mark.more
 def test_a_signal_in_the_report_ends_a_sweep_before_its_next_point(tmp_path: Path) -> None:
     swept = ("-m", "seed=0,1", *SWEEP)
     life = Life(tmp_path, *swept, before=functools.partial(signal_at, REPORT, 1, signal.SIGTERM))

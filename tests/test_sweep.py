@@ -298,6 +298,7 @@ def break_seed_1() -> None:
     before_call(READING, 2, bug)
 
 
+@pytest.mark.more
 def test_a_bug_in_one_point_does_not_stop_the_others(tmp_path: Path) -> None:
     life = Life(tmp_path, "-m", "seed=0,1", *SWEEP, before=break_seed_1)
     assert life.wait() == 1
@@ -307,6 +308,7 @@ def test_a_bug_in_one_point_does_not_stop_the_others(tmp_path: Path) -> None:
     assert (status["state"], status["exit_code"]) == ("failed", 1)
 
 
+@pytest.mark.more
 def test_a_stopped_sweep_goes_on(tmp_path: Path) -> None:
     """A signal stops the whole sweep, not only its point; the same command resumes it."""
     swept = ("-m", "seed=0,1", *SWEEP)
@@ -319,6 +321,7 @@ def test_a_stopped_sweep_goes_on(tmp_path: Path) -> None:
     assert [len(read_rounds(folder)) for folder in (first, second)] == [2, 2]
 
 
+@pytest.mark.more
 def test_point_names_are_flat(tmp_path: Path) -> None:
     names = ("a/b", "c/d")
     life = Life(tmp_path, "-m", f"model.name={','.join(names)}", *SWEEP, "model=pretrained")
@@ -377,7 +380,10 @@ def test_a_search_has_two_objectives_where_asked(tmp_path: Path) -> None:
             *("sweep_scope", "prune.scope=qkv,seed=0", "prune.scope=encoder,seed=2"),
             marks=pytest.mark.more,
         ),
-        ("sweep_method", "prune=global_l1,seed=0", "prune=random,seed=2"),
+        pytest.param(
+            *("sweep_method", "prune=global_l1,seed=0", "prune=random,seed=2"),
+            marks=pytest.mark.more,
+        ),
     ],
 )
 def test_a_preset_sweeps_what_it_says(tmp_path: Path, preset: str, first: str, last: str) -> None:

@@ -84,7 +84,7 @@ def trackio(folder: Path) -> Series:
 @pytest.mark.parametrize(
     "tracker",
     [
-        tensorboard,
+        pytest.param(tensorboard, marks=pytest.mark.more),
         pytest.param(mlflow, marks=pytest.mark.more),
         pytest.param(trackio, marks=pytest.mark.more),
     ],
@@ -167,6 +167,7 @@ def deaf() -> None:
     TensorBoardTracker.log = log
 
 
+@pytest.mark.more
 def test_a_tracker_that_fails_does_not_end_the_run(tmp_path: Path) -> None:
     life = Life(tmp_path, *RUN, "tracker=tensorboard", before=deaf)
     assert life.wait() == 0, life.errors

@@ -86,6 +86,7 @@ def test_a_run_that_goes_on_is_the_run_that_did_not_stop(tmp_path: Path) -> None
         ).read_bytes()
 
 
+@pytest.mark.more
 def test_units_of_a_sparse_model_and_weights_of_a_smaller_one(tmp_path: Path) -> None:
     """First the one, then the other, counted right."""
     given = ("model=pretrained", "finetune=tiny")
@@ -121,6 +122,7 @@ def test_whole_rows_or_columns_make_the_checkpoint_smaller_too(tmp_path: Path, d
     assert "feed-forward width 16 of 32" in (folder / "checkpoint/README.md").read_text("utf-8")
 
 
+@pytest.mark.more
 def test_the_narrowest_within_a_budget_is_searched_for(tmp_path: Path) -> None:
     """Half, half, ...: what loses too much is undone; the width is that of what is kept."""
     words = [word for word in BUDGET if not word.startswith("prune")]

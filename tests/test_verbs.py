@@ -99,6 +99,7 @@ def test_predict_refuses_in_one_line(run: Path, words: list[str], error: type, s
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.more
 def test_lines_are_read_of_standard_input(run: Path) -> None:
     """A real process, which begins to answer without what only training needs."""
     found = subprocess.run(
@@ -187,6 +188,7 @@ def test_a_model_that_was_never_trained_to_classify_is_refused(run: Path, tmp_pa
         predict([str(tmp_path / "run"), "글"])
 
 
+@pytest.mark.more
 def test_a_reader_that_has_enough_is_no_error(run: Path) -> None:
     line = [*TRAIN_LINE, "predict", str(run), *TEXTS * 400]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
