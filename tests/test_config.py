@@ -118,6 +118,7 @@ def test_ranges(override: str) -> None:
         ("prune.amount=null",),
         ("prune=structured_ln", "prune.n=0"),
         ("prune=structured_ln", "prune.dim=2"),
+        ("prune=structured_ln", "prune.criterion=movement"),
         ("device=cpu", "finetune.precision=fp16"),
         ("data=files", "data.train=a.csv", "data.delimiter=ab"),
         ("data=files", "data.train=a.csv", "data.test_share=0"),

@@ -311,6 +311,13 @@ class StructuredPruneConfig(PruneConfig):
     n: float = number(0, math.inf, "(]", "inf for the largest entry")
     dim: int = number(0, 1, meaning="0 for rows, 1 for columns")
 
+    def __post_init__(self) -> None:
+        PruneConfig.__post_init__(self)
+        if self.criterion == Criterion.movement:
+            # Its scores are places in an order, which no norm adds up.
+            hint = "try magnitude or taylor"
+            raise refused("prune.criterion", "movement", "does not rank rows and columns", hint)
+
 
 @dataclass(kw_only=True, slots=True)
 class PatternPruneConfig(PruneConfig):
