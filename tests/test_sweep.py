@@ -15,6 +15,8 @@ from support import (
     BACKWARD,
     FACTS,
     READING,
+    SHORT,
+    SMALL_MODEL,
     SWEEP,
     Command,
     Life,
@@ -346,9 +348,30 @@ def test_an_impossible_value_stops_a_sweep_before_it_starts(tmp_path: Path) -> N
 # -- searches and presets ---------------------------------------------------------------------
 
 
+def easy(folder: Path) -> tuple[str, ...]:
+    """Write rows that the smallest model learns; return a search on them."""
+    lines = "".join(f"좋은 영화 {n},1\n싫은 영화 {n},0\n" for n in range(120))
+    (folder / "easy.csv").write_text(f"text,label\n{lines}", encoding="utf-8")
+    data = ("data=files", f"data.train={folder / 'easy.csv'}")
+    learning = ("finetune.dense_epochs=12", "finetune.dense_learning_rate=1e-2")
+    return (*data, *SMALL_MODEL, *SHORT, *learning, "rounds=1", "hydra.sweep.dir=sweep")
+
+
+@pytest.mark.more
+def test_a_search_does_not_score_a_model_at_chance(tmp_path: Path) -> None:
+    """One epoch over 216 rows has learnt nothing."""
+    life = Life(tmp_path, "experiment=search", "hydra.sweeper.n_trials=1", *SWEEP)
+    assert life.wait() == 6, life.errors
+    (line,) = [line for line in life.errors.splitlines() if line.startswith("pruneloop: ")]
+    assert "its dense model is at chance, so the search does not score it" in line
+    (run,) = (tmp_path / "sweep").glob("prune.*")
+    assert (run / "checkpoint").is_dir() and read_status(run)["state"] == "done"
+
+
 @pytest.mark.more
 def test_a_search_finds_the_sparsest_and_skips_what_it_has_done(tmp_path: Path) -> None:
-    search = ("experiment=search", "hydra.sweeper.n_trials=3", "budget.max_drop=0.99", *SWEEP)
+    search = ("experiment=search", "hydra.sweeper.n_trials=3", "budget.max_drop=0.99")
+    search += easy(tmp_path)
     life = Life(tmp_path, *search)
     assert life.wait() == 0, life.errors
     best = yaml.safe_load((tmp_path / "sweep/optimization_results.yaml").read_text())
@@ -361,7 +384,7 @@ def test_a_search_finds_the_sparsest_and_skips_what_it_has_done(tmp_path: Path) 
 
 @pytest.mark.more
 def test_a_search_has_two_objectives_where_asked(tmp_path: Path) -> None:
-    life = Life(tmp_path, "experiment=search_front", "hydra.sweeper.n_trials=2", *SWEEP)
+    life = Life(tmp_path, "experiment=search_front", "hydra.sweeper.n_trials=2", *easy(tmp_path))
     assert life.wait() == 0, life.errors
     results = yaml.safe_load((tmp_path / "sweep/optimization_results.yaml").read_text())
     runs = [read_rounds(path)[-1] for path in (tmp_path / "sweep").glob("prune.*")]
