@@ -279,6 +279,7 @@ def test_a_round_that_would_empty_a_matrix_ends_the_run_before_it(
     assert "finished already" in caplog.text or read_rounds(tmp_path) == before
 
 
+@pytest.mark.more
 def test_a_budget_tries_half_of_what_would_empty_a_matrix(tmp_path: Path) -> None:
     """Nothing is lost from a model that has learnt nothing: only the last weight stops it."""
     alone = tmp_path / "alone"

@@ -123,6 +123,7 @@ def online() -> None:
     huggingface_hub.constants.HF_HUB_OFFLINE = False
 
 
+@pytest.mark.more
 @pytest.mark.usefixtures("socket_enabled")
 def test_a_run_uses_a_protected_file_and_writes_no_secret(tmp_path: Path) -> None:
     rows = "text,label\n" + "".join(f"좋은 영화 {i},{i % 2}\n" for i in range(80))

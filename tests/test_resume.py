@@ -98,12 +98,12 @@ def test_ten_kills_at_random_moments(uninterrupted, tmp_path: Path) -> None:
     assert outcome(tmp_path) == uninterrupted
 
 
+@pytest.mark.more
 @pytest.mark.parametrize(
     ("kind", "batch"),
     [
         (signal.SIGTERM, 25),  # in round 0
-        # In round 1, when there are masks.
-        pytest.param(signal.SIGUSR1, 110, marks=pytest.mark.more),
+        (signal.SIGUSR1, 110),  # in round 1, when there are masks
     ],
 )
 def test_a_signal_saves_and_exits_75(
@@ -292,6 +292,7 @@ def test_a_lost_checkpoint_is_exported_again(done: Path, tmp_path: Path) -> None
     assert outcome(tmp_path) == outcome(done)
 
 
+@pytest.mark.more
 def test_a_finished_folders_lost_files_are_written_again_byte_for_byte(
     done: Path, tmp_path: Path
 ) -> None:
@@ -360,10 +361,10 @@ def test_ctrl_c_is_130_and_goes_on(uninterrupted, tmp_path: Path) -> None:
 
 
 WINDOWS = [
-    (BACKWARD, 14),  # between the two halves of a step
     (EXPORT_RENAME, 1),
 ]
 MORE_WINDOWS = [
+    (BACKWARD, 14),  # between the two halves of a step
     (("os", "fsync"), 9),  # in the middle of a state's files
     (ZEROING, 2),  # between mask and weights
     (("os", "rename"), 4),  # a state gets its name, or an old one loses its
@@ -462,6 +463,7 @@ def test_more_rounds_go_on(done: Path, tmp_path: Path) -> None:
     assert outcome(done) == outcome(tmp_path)
 
 
+@pytest.mark.more
 def test_a_second_live_run_is_refused(tmp_path: Path) -> None:
     # It holds still, and holds the folder.
     first = start(tmp_path, before=functools.partial(signal_at, BACKWARD, 25, signal.SIGSTOP))
@@ -478,6 +480,7 @@ def small_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 
 
+@pytest.mark.more
 def test_a_full_disk_is_exit_5_and_loses_nothing(uninterrupted, tmp_path: Path) -> None:
     life = start(tmp_path, before=functools.partial(die_at, BACKWARD, 25))
     assert life.wait() == -signal.SIGKILL, life.errors
@@ -569,6 +572,7 @@ def poison(count: int) -> None:
     AdamW.step = step
 
 
+@pytest.mark.more
 def test_a_bad_number_stops_the_run_and_the_last_good_state_stays(uninterrupted, tmp_path) -> None:
     life = start(tmp_path, "checkpoint.every_steps=1", before=functools.partial(poison, 7))
     assert life.wait() == 6, life.errors

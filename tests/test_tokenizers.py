@@ -100,6 +100,7 @@ def test_kobert_has_the_vocabulary_of_its_authors() -> None:
 
 
 @needs_shared
+@pytest.mark.more
 def test_kobert_knows_the_reviews() -> None:
     unknown = sum(row.count(kobert().unk_token_id) for row in review_ids())
     assert 0 < unknown < 0.01 * sum(map(len, review_ids()))

@@ -76,6 +76,7 @@ def test_a_target_counts_units(tmp_path: Path) -> None:
     assert loaded(run(tmp_path / "run", *UNITS, *words)).config.intermediate_size == 8
 
 
+@pytest.mark.more
 def test_a_run_that_goes_on_is_the_run_that_did_not_stop(tmp_path: Path) -> None:
     straight = run(tmp_path / "straight", *UNITS, "prune.criterion=random")
     run(tmp_path / "twice", *UNITS, "prune.criterion=random", "rounds=1")
