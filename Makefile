@@ -31,12 +31,11 @@ run: $(VENV)/run-ready  ## Run the main job on the built-in sample: make run ARG
 	@$(PYTHON) train.py control=true $(ARGS)
 
 test: $(VENV)/test-ready  ## Check format, lint, types and what counts most, in about 4 minutes.
-	@echo "make: checking format, lint and types"
+	@echo "make: checking format and lint"
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
-	@$(VENV)/bin/mypy
-	@echo "make: running the first tier of the tests"
-	@$(PYTEST) $(ARGS)
+	@echo "make: running the first tier of the tests, and checking types beside it"
+	@$(VENV)/bin/mypy & types=$$!; $(PYTEST) $(ARGS); tests=$$?; wait $$types && exit $$tests
 
 test-more: $(VENV)/all-ready  ## Run the tests that `test` leaves out: launchers, trackers, ...
 	@echo "make: running the other tests"

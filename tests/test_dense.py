@@ -52,6 +52,7 @@ def test_another_scope_counts_its_own_matrices(tmp_path: Path) -> None:
     assert outcome(taken) == outcome(own)
 
 
+@pytest.mark.more
 def test_a_sweep_trains_round_0_once(
     alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ def test_a_refused_launcher_is_one_line_before_the_data(tmp_path, name, value, c
     assert "data:" not in (tmp_path / "stdout.txt").read_text()
 
 
+@pytest.mark.more
 def test_a_cpu_that_accelerate_asks_for_is_taken(tmp_path) -> None:
     life = Life(tmp_path, *SMALL, "device=auto", before=Environment(ACCELERATE_USE_CPU="True"))
     assert life.wait() == 0, life.errors

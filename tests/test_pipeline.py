@@ -195,6 +195,7 @@ def test_balanced_weights_find_the_rare_label(tmp_path: Path) -> None:
     assert said["balanced"]["rare"] > said["none"]["rare"] + 10, said
 
 
+@pytest.mark.more
 def test_the_same_rows_in_another_folder_are_the_same_data(tmp_path: Path) -> None:
     lines = [f"이 영화는 {'나쁘다' if n % 2 else '좋다'} {n},{n % 2}" for n in range(100)]
     for folder in ("here", "there"):
@@ -284,6 +285,7 @@ def test_own_files_and_another_tokenizer_too_poor(finished: Path, tmp_path: Path
         )
 
 
+@pytest.mark.more
 @needs_shared
 def test_a_short_run_on_real_reviews(tmp_path: Path) -> None:
     rounds = run(

@@ -285,6 +285,7 @@ def test_no_whole_state_is_exit_4(done: Path, tmp_path: Path) -> None:
     assert "none of the 2 saved states is whole" in life.errors
 
 
+@pytest.mark.more
 def test_a_lost_checkpoint_is_exported_again(done: Path, tmp_path: Path) -> None:
     shutil.copytree(done / "run", tmp_path / "run")
     (tmp_path / "run/checkpoint/model.safetensors").write_bytes(b"")
