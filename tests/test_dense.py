@@ -38,8 +38,9 @@ def test_a_run_that_starts_from_another_ends_as_if_it_had_trained_round_0(
     caplog.set_level("INFO")
     other = run(tmp_path / "other", "prune=random", "rounds=1", *TAUGHT)
     caplog.clear()
-    again = run(tmp_path / "again", *TAUGHT, f"start_from={other}")
+    again = run(tmp_path / "again", *TAUGHT, "keep_rounds=true", f"start_from={other}")
     assert "round 0: taken over from" in caplog.text
+    assert {path.name for path in (again / "rounds").iterdir()} == {"00", "01", "02"}
     assert outcome(again) == outcome(alone)
     assert (again / "report.html").exists()
 

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 # What round 0 does not depend on.
 _LATER = (
-    *("rounds", "prune.", "budget.", "distill.", "rewind."),
+    *("rounds", "keep_rounds", "prune.", "budget.", "distill.", "rewind."),
     *("finetune.epochs", "finetune.learning_rate"),
 )
 

@@ -36,7 +36,7 @@ from pruneloop.recorder import Recorder, status, write_running
 from pruneloop.records import RoundRecord, RunFacts, RunFolder, last_kept
 from pruneloop.report.summary import summary
 from pruneloop.report.table import plan_table
-from pruneloop.run_state import RunState
+from pruneloop.run_state import RunState, Stage
 from pruneloop.shrinking import is_known
 from pruneloop.signals import stop_requests
 from pruneloop.tracking import Tracking, check_tracker
@@ -212,6 +212,8 @@ def _run_rounds(
     accelerator = parts.engine.accelerator
     steps = live.state.steps + (live.tuning.step if live.tuning else 0)
     keep = partial(_leave_round, folder, parts) if config.keep_rounds else None
+    if keep is not None and live.state.round == 1 and live.state.stage is Stage.PRUNE:
+        keep(live.state)  # a round 0 that was taken over is none that the loop has closed
     with closing(Tracking(accelerator, folder.path, flat(config), steps)) as tracking:
         epochs = [parts.plan.recipe(number).epochs for number in range(config.rounds + 1)]
         recorder = Recorder(folder, tracking, epochs, accelerator.is_main_process)

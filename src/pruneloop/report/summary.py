@@ -71,9 +71,10 @@ def _lost(rows: Sequence[PredictionRecord], facts: RunFacts) -> list[str]:
 
 def _next(rows: Sequence[PredictionRecord], folder: RunFolder, program: str) -> list[str]:
     """Return a command that asks the checkpoint about a test row."""
-    row = next((row for row in rows if len(row.text + row.text_pair) <= _LONGEST), None)
-    if row is None:
+    short = [row for row in rows if len(row.text + row.text_pair) <= _LONGEST]
+    if not short:
         return []
+    row = next((row for row in short if " " in row.text), short[0])
     asked = ["--pair", row.text, row.text_pair] if row.text_pair else [row.text]
     words = ["predict", str(folder.path), *asked]
     return [printable(f"next:       {program} {shlex.join(words)}")]
