@@ -12,6 +12,7 @@ from support import composed_raw
 
 from pruneloop import __version__
 from pruneloop.command.choices import GROUPS
+from pruneloop.command.completion import complete
 from pruneloop.command.composition import explain_composition, to_config
 from pruneloop.command.explain import Errors
 from pruneloop.command.gate import checked
@@ -250,3 +251,24 @@ def test_the_version_is_ours(
     assert capsys.readouterr().out == f"pruneloop {__version__}\n"
     run(["-h"], Errors())
     assert "rounds=5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("pruneloop tracker=", "tracker=none tracker=tensorboard tracker=mlflow tracker=trackio"),
+        ("python train.py rounds=8 prune.criterion=m", "prune.criterion=magnitude prune.criterion"),
+        ("pruneloop control=t", "control=true"),
+        ("pruneloop data.normalize=", "data.normalize=NFC data.normalize=none"),
+        ("pruneloop rounds=", ""),
+        ("pruneloop prune=", ""),  # a group, which Hydra completes
+        ("pruneloop finetune.pre", ""),
+    ],
+)
+def test_a_shell_is_offered_every_value_of_an_enum(
+    line: str, found: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    assert complete(["--shell-completion", "query=bash"]) is bool(found)
+    assert capsys.readouterr().out.startswith(found)
+    assert not complete(["rounds=8"])  # an ordinary command, whatever the environment says

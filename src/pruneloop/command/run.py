@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig
 
 from pruneloop import launcher
 from pruneloop.command.choices import conf_folder
+from pruneloop.command.completion import complete
 from pruneloop.command.composition import to_config
 from pruneloop.command.explain import Errors, explain
 from pruneloop.command.folder import JobFiles, remove_empty
@@ -63,6 +64,8 @@ def run(arguments: Sequence[str], errors: Errors) -> None:
         return show_help()
     if "--version" in words:
         return show_version()
+    if complete(words):
+        return None
     sys.argv[1:] = words
     if not first:
         _share_the_first_folder()
