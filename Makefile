@@ -45,7 +45,7 @@ test-all:       ## Run all tests: `test`, then `test-more`.
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory test-more
 
-torture: $(VENV)/test-ready  ## Do to small runs all that must not harm them, in about 12 minutes.
+torture: $(VENV)/test-ready  ## Do to small runs all that must not harm them, in about 5 minutes.
 	@echo "make: doing to runs all that must not harm them"
 	@$(PYTHON) scripts/torture.py $(ARGS)
 
