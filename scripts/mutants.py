@@ -126,7 +126,8 @@ def copy_of_the_tree(place: Path) -> Path:
 def run_tests(tree: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     """Run some tests in a tree, with its own code, up to the first red one."""
     env = os.environ | {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
-    line = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    line = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    line += ["-m", "more or not more", *tests]
     return subprocess.run(line, cwd=tree, env=env, capture_output=True, text=True)
 
 
