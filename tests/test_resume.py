@@ -362,10 +362,10 @@ def test_ctrl_c_is_130_and_goes_on(uninterrupted, tmp_path: Path) -> None:
 
 
 WINDOWS = [
+    (BACKWARD, 14),  # between the two halves of a step
     (EXPORT_RENAME, 1),
 ]
 MORE_WINDOWS = [
-    (BACKWARD, 14),  # between the two halves of a step
     (("os", "fsync"), 9),  # in the middle of a state's files
     (ZEROING, 2),  # between mask and weights
     (("os", "rename"), 4),  # a state gets its name, or an old one loses its
