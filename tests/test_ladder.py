@@ -49,7 +49,13 @@ Climb = Callable[..., tuple[Outcome, dict[str, Config]]]
 
 
 @pytest.fixture
-def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Climb:
+def extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do as if `deploy` were installed: nothing of it is used here."""
+    monkeypatch.setattr(climbing, "check_installed", lambda _: None)
+
+
+@pytest.fixture
+def noted(tmp_path: Path, extra: None, monkeypatch: pytest.MonkeyPatch) -> Climb:
     """Climb with runs that are only noted, and int8 files of a made-up worth; all else has 0.9."""
 
     def start(layers: int = 4, **worth: float) -> tuple[Outcome, dict[str, Config]]:
@@ -205,7 +211,7 @@ def test_a_ladder_is_no_point_of_a_sweep(tmp_path: Path) -> None:
     assert life.errors.count("ladder=true: is many runs, and no point of a sweep") == 2
 
 
-def test_one_process_climbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_climbs(tmp_path: Path, extra: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="in one process"):
         climb(config_of(), tmp_path / "run", [])
@@ -217,7 +223,7 @@ def test_the_report_of_a_ladder_is_that_of_a_rung(tmp_path: Path) -> None:
         report([str(tmp_path)])
 
 
-def test_a_ladder_and_a_run_do_not_share_a_folder(tmp_path: Path) -> None:
+def test_a_ladder_and_a_run_do_not_share_a_folder(tmp_path: Path, extra: None) -> None:
     (tmp_path / "rungs").mkdir()
     with pytest.raises(CheckpointError, match="holds the rungs of a ladder"):
         experiment(composed(*SMALL), tmp_path, [])
