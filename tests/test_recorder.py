@@ -3,13 +3,17 @@
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from support import SMALL, composed, experiment
 
 from pruneloop import recorder
-from pruneloop.recorder import Pace
+from pruneloop.recorder import Pace, Recorder
 from pruneloop.records import RunFolder
+from pruneloop.run_state import RunState
+from pruneloop.tracking import Tracking
 from pruneloop.training import Progress
 
 
@@ -34,6 +38,21 @@ def test_the_time_left_is_that_of_this_round_and_of_those_to_come(clock: list[fl
     clock[0] += 20
     progress = Progress(step=50, steps=100, learning_rate=0.1, loss=0.5)
     assert pace.left(progress, 1.5) == pytest.approx(2 * (50 + 150))
+
+
+def test_what_is_measured_within_a_round_leaves_its_pace_alone(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    """Validation after every epoch has a bar of its own; 10 of 40 steps took 120 s with it."""
+    folder = RunFolder(tmp_path)
+    recorder = Recorder(folder, cast(Tracking, SimpleNamespace(log_step=print)), [2, 1], True)
+    state = RunState(left=[])
+    with recorder.training(state, 40, 0) as bar:
+        clock[0] += 100
+        with recorder.bar(state, "validation", 3):
+            clock[0] += 20
+        recorder.step(state, Progress(step=10, steps=40, learning_rate=0.1, loss=0.5), bar)
+    assert folder.read_status()["minutes_left"] == 12 * (30 + 20) / 60
 
 
 def test_a_log_has_a_line_a_minute_and_so_has_the_status(

@@ -144,7 +144,7 @@ class Loop:
         if self.plan.is_early(state.round, tuning.step, tuning.steps):
             self.checkpointer.archive_early(live)
         self.end_epochs(tuning)  # one may have ended right before a stop
-        with self.recorder.bar(state, "training", tuning.steps, tuning.step) as bar:
+        with self.recorder.training(state, tuning.steps, tuning.step) as bar:
             for progress in tuning:
                 self.recorder.step(state, progress, bar)
                 if self.plan.is_early(state.round, progress.step, progress.steps):

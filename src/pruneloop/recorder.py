@@ -79,7 +79,6 @@ class Recorder:
 
     def bar(self, state: RunState, what: str, total: int, initial: int = 0) -> Any:
         """Return a progress bar; none where standard error is no terminal, as a log file."""
-        self._pace = Pace(initial)
         return tqdm(
             desc=f"round {state.round}/{len(self._epochs) - 1} {what}",
             total=total,
@@ -87,6 +86,11 @@ class Recorder:
             leave=False,
             disable=not sys.stderr.isatty(),
         )
+
+    def training(self, state: RunState, steps: int, step: int) -> Any:
+        """Return the progress bar of a round's training, which begins or goes on at a step."""
+        self._pace = Pace(step)
+        return self.bar(state, "training", steps, step)
 
     def step(self, state: RunState, progress: Progress, bar: Any) -> None:
         """Tell an optimiser step: to the bar, and every so often to tracker, log, STATUS.json."""
