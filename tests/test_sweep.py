@@ -165,6 +165,18 @@ def test_runs_of_one_command_are_told_apart_by_their_names(tmp_path: Path) -> No
     assert [*found.means] == ["run=a", "run=b"]
 
 
+def test_runs_of_one_name_are_told_apart_by_their_places(tmp_path: Path) -> None:
+    """Two folders of the same time on other days: no seeds of one setting, and two reports."""
+    for day in ("1", "2"):
+        point(tmp_path / day / "10-00", ["rounds=1"], [scored(0, 0.0, 0.9)], state="done")
+        (tmp_path / day / "10-00/report.html").touch()
+    found = read_runs([tmp_path / "1/10-00", tmp_path / "2/10-00"], tmp_path)
+    assert [*found.means] == [f"run={tmp_path}/{day}/10-00" for day in ("1", "2")]
+    write_sweep(found, "compare")
+    page = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert 'href="1/10-00/report.html"' in page and 'href="2/10-00/report.html"' in page
+
+
 def test_other_matrices_are_compared_by_the_whole_model(tmp_path: Path) -> None:
     for scope, prunable in (("qkv", 500), ("encoder", 1000)):
         rounds = [scored(0, 0.0, 0.9, prunable), scored(1, 0.2, 0.8, prunable)]

@@ -188,8 +188,10 @@ def read_runs(folders: Sequence[Path], path: Path) -> Sweep:
     said = [(point.label, point.seed) for point in found.points]
     if len(set(said)) == len(said):
         return found
-    # Their commands do not tell them apart: their names do.
-    named = [replace(point, settings={"run": point.name}) for point in found.points]
+    # Their commands do not tell them apart: their names do, or else their places.
+    names = {point.name for point in found.points}
+    told = [p.name if len(names) == len(folders) else str(p.folder) for p in found.points]
+    named = [replace(p, settings={"run": t}) for p, t in zip(found.points, told, strict=True)]
     return replace(found, points=named, means=_means(named))
 
 

@@ -34,7 +34,7 @@ def write_sweep(sweep: Sweep, name: str = "sweep", language: str | None = None) 
     save_png(_figure(sweep, str)[0], sweep.path / f"{name}.png")
     figure, tips = _figure(sweep, t := translate(language))
     picture = to_svg(figure, tips, t("Accuracy against sparsity"))
-    links = {point.name: _link(point.folder, sweep.path) for point in sweep.points}
+    links = {point.folder: _link(point.folder, sweep.path) for point in sweep.points}
     page = render("sweep.html", language, sweep=sweep, curve=picture, links=links)
     write_atomically(sweep.path / f"{name}.html", utf8(page))
     return "\n".join([*_summary(sweep), *_files(sweep.path, name)])
