@@ -7,7 +7,6 @@ as all layers have the same width; it does not load fewer heads.
 """
 
 import copy
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,9 +16,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
 from pruneloop.errors import ConfigError
-from pruneloop.pruning import Layers, kind_of
+from pruneloop.pruning import Layers, kind_of, layer_of
 
-_LAYER = re.compile(r"^(.*\.\d+\.)")
 _HEAD_COUNTS = ("num_attention_heads", "n_heads")
 
 
@@ -323,9 +321,9 @@ def _layers(model: PreTrainedModel) -> Iterator[dict[str, list[nn.Linear]]]:
     """Yield the linear modules of every layer, by kind."""
     layers: dict[str, dict[str, list[nn.Linear]]] = {}
     for name, module in model.base_model.named_modules():
-        layer = _LAYER.match(name)
+        layer = layer_of(name)
         if layer and isinstance(module, nn.Linear):
-            kinds = layers.setdefault(layer[1], {})
+            kinds = layers.setdefault(layer, {})
             kinds.setdefault(kind_of(f"model.{name}.weight"), []).append(module)
     yield from layers.values()
 

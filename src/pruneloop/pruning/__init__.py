@@ -13,7 +13,7 @@ from pruneloop.pruning.masks import Masks
 from pruneloop.pruning.methods import GlobalL1, LayerL1, Method, RandomGlobal, StructuredLn
 from pruneloop.pruning.pruned_model import PrunedModel
 from pruneloop.pruning.schedule import drops_by_amount, drops_to_target
-from pruneloop.pruning.scope import check_scope, kind_of, prunable_weights
+from pruneloop.pruning.scope import check_scope, kind_of, layer_of, prunable_weights
 from pruneloop.pruning.units import UnitGroups, UnitMethod
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "drops_by_amount",
     "drops_to_target",
     "kind_of",
+    "layer_of",
     "names_by_layer",
     "prunable_weights",
 ]

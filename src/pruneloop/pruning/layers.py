@@ -4,7 +4,6 @@ Zeros alone would not do: behind a layer's matrices stand norms and biases, so t
 matrices are all zeros still changes what it is given.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,17 +12,17 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-Tensors = Mapping[str, Tensor]
+from pruneloop.pruning.scope import layer_of
 
-_LAYER = re.compile(r"^(.*\.\d+\.)")
+Tensors = Mapping[str, Tensor]
 
 
 def names_by_layer(names: Mapping[str, object]) -> dict[str, list[str]]:
     """Return the matrices of each layer, by the beginning of their names."""
     found: dict[str, list[str]] = {}
     for name in names:
-        if layer := _LAYER.match(name):
-            found.setdefault(layer[1], []).append(name)
+        if layer := layer_of(name):
+            found.setdefault(layer, []).append(name)
     return found
 
 

@@ -64,6 +64,12 @@ def kind_of(name: str) -> str:
     return next((kind for kind, pattern in _KINDS.items() if re.search(pattern, name)), "other")
 
 
+def layer_of(name: str) -> str | None:
+    """Return how the names of a parameter's layer begin, such as `encoder.layer.3.`."""
+    found = re.match(r".*\.\d+\.", name)
+    return found[0] if found else None
+
+
 def head(model: nn.Module) -> set[str]:
     """Return the names of the classifier's parameters: all that is outside the encoder.
 

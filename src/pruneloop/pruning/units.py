@@ -4,7 +4,6 @@ Its rows of what goes in and its columns of what comes out become zeros; its bia
 nothing. What is left of them is removed by whoever makes the model smaller.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from pruneloop.pruning.criteria import Criterion, Evidence, Weights
 from pruneloop.pruning.layers import LayerBlock, LayerGroups
 from pruneloop.pruning.masks import Masks
-from pruneloop.pruning.scope import kind_of
+from pruneloop.pruning.scope import kind_of, layer_of
 from pruneloop.pruning.selection import smallest
 
 Tensors = Mapping[str, Tensor]
@@ -22,7 +21,6 @@ Tensors = Mapping[str, Tensor]
 KINDS = ("ffn", "heads")
 """What goes as a whole: feed-forward neurons, attention heads."""
 
-_LAYER = re.compile(r"^(.*\.\d+\.)")
 # How many units side by side a matrix has along its rows, and which matrix has them as columns.
 _ROWS = {
     "ffn": {"ffn_in": 1, "fused_ffn_in": 2},
@@ -116,14 +114,14 @@ class UnitGroups:
         layers: dict[str, list[Part]] = {}
         widths: dict[str, int] = {}
         for name, mask in masks.items():
-            found, layer = kind_of(name), _LAYER.match(name)
+            found, layer = kind_of(name), layer_of(name)
             if layer is None:
                 continue
             if found in _ROWS[kind]:
-                layers.setdefault(layer[1], []).append(Part(name, 0, _ROWS[kind][found]))
+                layers.setdefault(layer, []).append(Part(name, 0, _ROWS[kind][found]))
             elif found == _COLUMNS[kind]:
-                layers.setdefault(layer[1], []).append(Part(name, 1, 1))
-                widths[layer[1]] = mask.shape[1]
+                layers.setdefault(layer, []).append(Part(name, 1, 1))
+                widths[layer] = mask.shape[1]
         for layer_name, parts in layers.items():
             units = self.heads if kind == "heads" else widths[layer_name]
             yield Block(units, tuple(parts))
