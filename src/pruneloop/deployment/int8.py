@@ -6,21 +6,12 @@ from pathlib import Path
 
 from torch import nn
 
-from pruneloop.deployment.trial import Judged, Rows, Trial
-from pruneloop.deployment.writing import (
-    FP32,
-    INT8,
-    check_deployable,
-    reading_of,
-    write_model,
-    write_words,
-)
+from pruneloop.deployment.trial import Judged, Rows, Trial, put_on_trial
+from pruneloop.deployment.writing import FP32, INT8, check_deployable, reading_of
 from pruneloop.durable import fresh_folder, remove_folder, saving
 from pruneloop.exports.onnx_files import write_int8
 from pruneloop.exports.smaller import size
 from pruneloop.prediction import load_classifier
-
-_TEXTS = 32
 
 
 @dataclass(frozen=True)
@@ -49,13 +40,10 @@ def judge_int8(
     nn.Module.to(classifier.model, "cpu")
     check_deployable(classifier)
     place = checkpoint.with_name(f".{checkpoint.name}.int8.tmp")
-    texts = list(rows.validation.texts[:_TEXTS])
     with saving(checkpoint.parent, 2 * sum(f.stat().st_size for f in checkpoint.iterdir())):
         folder = fresh_folder(place)
-        words = write_words(classifier, folder, texts)
-        shrunk, _ = write_model(classifier, folder, words, texts)
+        trial, shrunk, _ = put_on_trial(classifier, folder, rows, done)
         write_int8(folder / FP32, folder / INT8)
-        trial = Trial(folder, words, classifier, reading_of(classifier), rows, done)
         found = Int8(size(shrunk.model), (folder / INT8).stat().st_size, trial.judge(INT8))
         remove_folder(folder)
     return found

@@ -15,15 +15,8 @@ from pruneloop import __version__
 from pruneloop.deployed import LABELS, TOKENIZER
 from pruneloop.deployment.figures import Accuracy, Figures, choose, table
 from pruneloop.deployment.timing import RUNS
-from pruneloop.deployment.trial import CHECKPOINT, DENSE, Judged, Rows, Trial
-from pruneloop.deployment.writing import (
-    FP32,
-    INT8,
-    check_deployable,
-    reading_of,
-    write_model,
-    write_words,
-)
+from pruneloop.deployment.trial import CHECKPOINT, DENSE, Judged, Rows, Trial, put_on_trial
+from pruneloop.deployment.writing import FP32, INT8, check_deployable
 from pruneloop.durable import fresh_folder, manifest, publish_folder, saving, seal_folder
 from pruneloop.exports.onnx_files import write_int8
 from pruneloop.exports.smaller import size
@@ -33,7 +26,6 @@ from pruneloop.model.build import DENSE_SIZES
 from pruneloop.prediction import TextClassifier
 from pruneloop.sparse.writing import LOADER, SPARSE_FILE, write_sparse
 
-_TEXTS = 32
 _FULL = "model.full.onnx"
 _HERE = Path(__file__).parent
 
@@ -97,10 +89,7 @@ def _make(
     done: Callable[[int], object],
 ) -> dict[str, Any]:
     """Write the models with their tokenizer, and measure them; return what deploy.json holds."""
-    texts = list(rows.validation.texts[:_TEXTS])
-    words = write_words(classifier, folder, texts)
-    shrunk, off = write_model(classifier, folder, words, texts)
-    trial = Trial(folder, words, classifier, reading_of(classifier), rows, done)
+    trial, shrunk, off = put_on_trial(classifier, folder, rows, done)
     before = trial.judge()
     opened, int8, why = _choose_int8(trial, before, wish)
     judged = {CHECKPOINT: before, FP32: trial.judge(FP32), INT8: int8}

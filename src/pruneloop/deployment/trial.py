@@ -11,11 +11,12 @@ from transformers import PreTrainedModel, pipeline
 
 from pruneloop.deployed import Classifier, OnnxClassifier, Reading, open_model
 from pruneloop.deployment.timing import RUNS, medians, one_thread, text_of
+from pruneloop.deployment.writing import reading_of, write_model, write_words
 from pruneloop.measurement import LabelledRows, Measurement, judge
 from pruneloop.model.build import DENSE_SIZES
 from pruneloop.prediction import TextClassifier
 from pruneloop.records import Text
-from pruneloop.shrinking import Shape
+from pruneloop.shrinking import Shape, Shrunk
 
 CHECKPOINT, DENSE = "checkpoint", "dense model"
 
@@ -24,6 +25,10 @@ ROWS = 4_000
 
 LENGTHS = (32, 64)
 """Texts of so many tokens are timed."""
+
+
+_COMPARED = 32
+"""So many texts are read, and judged, as the checkpoint does before a file is believed."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,24 @@ class Trial:
             return text_of(tokenizer, texts, tokens)
         half = text_of(tokenizer, texts, tokens // 2 + 1)
         return half, half
+
+
+def put_on_trial(
+    classifier: TextClassifier, folder: Path, rows: Rows, done: Callable[[int], object]
+) -> tuple[Trial, Shrunk, float]:
+    """Write tokenizer, labels and model.onnx of a classifier into a folder.
+
+    Returns:
+        The folder on trial, what was superfluous and left out, and how far logits differ.
+
+    Raises:
+        InputError: the family does not go through torch's exporter.
+        InvariantError: what was written does not say what the checkpoint says.
+    """
+    texts = list(rows.validation.texts[:_COMPARED])
+    words = write_words(classifier, folder, texts)
+    shrunk, off = write_model(classifier, folder, words, texts)
+    return Trial(folder, words, classifier, reading_of(classifier), rows, done), shrunk, off
 
 
 def dense_model(model: PreTrainedModel) -> PreTrainedModel | None:
