@@ -20,8 +20,14 @@ log = logging.getLogger(__name__)
 _COMPARED_LATER = ("tokens", "threads", "torch", "hardware")
 # Settings that change nothing of what a run computes.
 _FREE = (
-    *("checkpoint.", "tracker", "push_to_hub", "start_from", "control", "ladder", "data.title"),
+    "checkpoint.",
+    "control",
+    "data.title",
+    "ladder",
+    "push_to_hub",
     "report.",
+    "start_from",
+    "tracker",
 )
 # Where the rows are and how they are read: the rows themselves are compared.
 _PLACES = {
@@ -62,16 +68,7 @@ def find_saved(
             "one that all machines share"
         )
     if saved is None:
-        if folder.rungs.exists():
-            raise CheckpointError(
-                f"{folder.path}: holds the rungs of a ladder (experiment=smallest); use another "
-                "hydra.run.dir"
-            )
-        if folder.rounds_jsonl.exists():
-            raise CheckpointError(
-                f"{folder.path}: has records of a run but no saved state to go on from; use "
-                "another hydra.run.dir"
-            )
+        _check_empty(folder)
         return None
 
     def may_change(key: str, was: Any, now: Any) -> bool:
@@ -91,6 +88,20 @@ def find_saved(
             "its settings, or use another hydra.run.dir"
         )
     return saved
+
+
+def _check_empty(folder: RunFolder) -> None:
+    """Make sure that a folder without a state holds nothing that a run would mix with its own."""
+    if folder.rungs.exists():
+        raise CheckpointError(
+            f"{folder.path}: holds the rungs of a ladder (experiment=smallest); use another "
+            "hydra.run.dir"
+        )
+    if folder.rounds_jsonl.exists():
+        raise CheckpointError(
+            f"{folder.path}: has records of a run but no saved state to go on from; use another "
+            "hydra.run.dir"
+        )
 
 
 def same_arithmetic(saved: SavedState | None, device: torch.device) -> dict[str, Any]:

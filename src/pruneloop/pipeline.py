@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import closing, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -75,8 +75,8 @@ def run(
             stop_requests() as stop_requested,
             logging_redirect_tqdm(),
         ):
-            where = (folder, states, accelerator, stop_requested, shared, accepted)
-            records = _go_on(config, overrides, *where)
+            place = _Place(folder, states, accelerator, stop_requested, shared, accepted)
+            records = _go_on(config, overrides, place)
         if main and config.push_to_hub is not None:  # the run is done, also if this is refused
             _upload(folder, config.push_to_hub, last_kept(records))
     if config.control:
@@ -130,25 +130,29 @@ def check_before_loading(config: Config) -> None:
         check_name(config.model.name)
 
 
-def _go_on(
-    config: Config,
-    overrides: list[str],
-    folder: RunFolder,
-    states: StateFolder,
-    accelerator: Accelerator,
-    stop_requested: Callable[[], bool],
-    shared: Path | None,
-    accepted: Callable[[], None] | None,
-) -> list[RoundRecord]:
+@dataclass(frozen=True)
+class _Place:
+    """Where a run takes place, and what of the world around it has a say."""
+
+    folder: RunFolder
+    states: StateFolder
+    accelerator: Accelerator
+    stop_requested: Callable[[], bool]
+    shared: Path | None
+    accepted: Callable[[], None] | None
+
+
+def _go_on(config: Config, overrides: list[str], place: _Place) -> list[RoundRecord]:
     """Find out where to begin, run the rounds, and hand over what they leave."""
+    folder, states, accelerator = place.folder, place.states, place.accelerator
     main = accelerator.is_main_process
     with accelerator.main_process_first():
         split = read_rows(config)
     own = identity(flat(config), accelerator, split.fingerprints)
     check_same(own | {"labels": split.labels, "counts": split.counts})
     saved = find_saved(folder, states, own)
-    if main and accepted is not None:
-        accepted()
+    if main and place.accepted is not None:
+        place.accepted()
     if saved is not None and is_finished(saved, folder, config.rounds):
         log.info(f"{folder.path}: this run is finished already")
         return folder.read_rounds()
@@ -159,17 +163,13 @@ def _go_on(
     own["tokens"] = parts.data.fingerprint
     _check_processes(parts)
     if main:
-        facts = run_facts(
-            config, overrides, split, parts.data, parts.pruned, parts.plan.zeros, accelerator
-        )
-        _announce(facts, parts.plan, len(parts.pruned.masks))
-        folder.write_facts(facts)
-        folder.write_rejected(split.rejected)
+        _write_facts(config, overrides, folder, parts)
     start_from = Path(config.start_from).expanduser() if config.start_from else None
     round_0 = dense_identity(own, parts.plan, parts.pruned.masks)
-    with closing(DenseRound(round_0, start_from, shared)) as dense:
-        policy = config.checkpoint
-        saver = Checkpointer(states, accelerator, own, policy, stop_requested, dense)
+    with closing(DenseRound(round_0, start_from, place.shared)) as dense:
+        saver = Checkpointer(
+            states, accelerator, own, config.checkpoint, place.stop_requested, dense
+        )
         if saved is None:
             live = _begin(dense, states, parts, saver)
         else:
@@ -182,6 +182,22 @@ def _go_on(
         write_pages(folder, split, parts.data.test.rows, live.state.predictions)
     accelerator.wait_for_everyone()
     return live.state.records
+
+
+def _write_facts(config: Config, overrides: list[str], folder: RunFolder, parts: Parts) -> None:
+    """Say and write what is about to happen."""
+    facts = run_facts(
+        config,
+        overrides,
+        parts.split,
+        parts.data,
+        parts.pruned,
+        parts.plan.zeros,
+        parts.engine.accelerator,
+    )
+    _announce(facts, parts.plan, len(parts.pruned.masks))
+    folder.write_facts(facts)
+    folder.write_rejected(parts.split.rejected)
 
 
 def _check_processes(parts: Parts) -> None:

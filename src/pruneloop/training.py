@@ -16,8 +16,8 @@ from torch.optim import AdamW, Optimizer
 from pruneloop.errors import InvariantError
 
 LOOK_EVERY = 25
-"""Losses are means over so many steps. A GPU has to be waited for, and all weights are dear to look
-at: only as often."""
+"""Losses are means over so many steps, and weights are looked at as often: a GPU has to be waited
+for, and to look at all weights is dear."""
 
 Batch = dict[str, Tensor]
 

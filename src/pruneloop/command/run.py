@@ -36,6 +36,18 @@ def run(arguments: Sequence[str], errors: Errors) -> None:
 
     A point that fails is shown and counted in `errors`, and the sweep goes on.
     """
+    register_schema()
+    words = checked(arguments)
+    if {"--help", "-h"}.intersection(words):
+        show_help()
+    elif "--version" in words:
+        show_version()
+    elif not complete(words):
+        _launch(words, errors)
+
+
+def _launch(words: Sequence[str], errors: Errors) -> None:
+    """Have Hydra compose and run what a command line asks for."""
     first, command = launcher.rank() == 0, os.getpid()
 
     def execute(composed: DictConfig) -> float | list[float] | None:
@@ -58,14 +70,6 @@ def run(arguments: Sequence[str], errors: Errors) -> None:
             errors.show(error)
             return None
 
-    register_schema()
-    words = checked(arguments)
-    if {"--help", "-h"}.intersection(words):
-        return show_help()
-    if "--version" in words:
-        return show_version()
-    if complete(words):
-        return None
     sys.argv[1:] = words
     if not first:
         _share_the_first_folder()

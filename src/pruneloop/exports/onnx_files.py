@@ -61,12 +61,7 @@ def write_fp32(model: PreTrainedModel, inputs: Mapping[str, Tensor], target: Pat
     Raises:
         InputError: the family does not go through torch's exporter, or is too large.
     """
-    size = sum(tensor.nbytes for tensor in model.state_dict().values())
-    if size > _MOST_BYTES:
-        raise InputError(
-            f"model type {model.config.model_type}: {size / 1e9:.1f} GB of weights are more than "
-            "the 2 GB of an ONNX file"
-        )
+    _check_size(model)
     import onnx
 
     eager = copy.deepcopy(model).cpu().eval()
@@ -94,6 +89,15 @@ def write_fp32(model: PreTrainedModel, inputs: Mapping[str, Tensor], target: Pat
     _write_residuals_as_sums(proto)
     _drop_traces(proto)
     onnx.save(proto, target)
+
+
+def _check_size(model: PreTrainedModel) -> None:
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    if size > _MOST_BYTES:
+        raise InputError(
+            f"model type {model.config.model_type}: {size / 1e9:.1f} GB of weights are more than "
+            "the 2 GB of an ONNX file"
+        )
 
 
 def write_int8(source: Path, target: Path, full_range: bool = False) -> None:
