@@ -19,6 +19,7 @@ FLOORS = [
     {"deployed", "exports"},
     {"dense", "engine", "identity", "measurement", "recorder", "rounding"},
     {"assembly", "checkpointer", "deployment"},
+    {"watch"},
     {"loop"},
     {"pipeline"},
     {"ladder"},

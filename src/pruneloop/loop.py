@@ -1,8 +1,7 @@
 """The experiment: prune, measure the shock, fine-tune, measure; round after round."""
 
 import logging
-from collections.abc import Callable, Iterator, Sized
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pruneloop.checkpointer import Checkpointer, Live
@@ -13,32 +12,9 @@ from pruneloop.plan import Plan
 from pruneloop.recorder import Recorder
 from pruneloop.run_state import RunState, Stage
 from pruneloop.training import FineTuning
+from pruneloop.watch import Watch
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Shows how far a stage is, saves when it is time, and stops where a signal asks for it."""
-
-    live: Live
-    checkpointer: Checkpointer
-    recorder: Recorder
-
-    def look(self) -> None:
-        """Save if it is time, and stop if a signal asked for it."""
-        self.checkpointer.look(self.live)
-
-    @contextmanager
-    def over(self, what: str, batches: Sized) -> Iterator[Callable[[], None]]:
-        """Show a progress bar; yield what to call before every batch."""
-        with self.recorder.bar(self.live.state, what, len(batches)) as bar:
-
-            def look() -> None:
-                bar.update()
-                self.look()
-
-            yield look
 
 
 @dataclass(frozen=True)
@@ -112,9 +88,7 @@ class Loop:
         self.engine.check_equal(pruned.masks)
         if self.plan.rewind.weights:
             self.checkpointer.rewind(self.live)
-        state.draft.amount = sum(drops) / max(sum(state.left), 1)
-        state.left = [units - k for units, k in zip(state.left, drops, strict=True)]
-        state.stage = Stage.SHOCK
+        state.take(drops)
 
     def narrow(self, error: EmptyMatrix) -> None:
         """Have the round try half with a budget; without one, end as if it were not planned."""
@@ -141,16 +115,12 @@ class Loop:
             recipe = self.plan.recipe(state.round)
             live.tuning = self.engine.fine_tuning(state.round, recipe, live.taught, live.moved)
         tuning = live.tuning
-        if self.plan.is_early(state.round, tuning.step, tuning.steps):
-            self.checkpointer.archive_early(live)
-        self.end_epochs(tuning)  # one may have ended right before a stop
+        self.seal(tuning)  # a stop may have come right before
         with self.recorder.training(state, tuning.steps, tuning.step) as bar:
             for progress in tuning:
                 self.recorder.step(state, progress, bar)
-                if self.plan.is_early(state.round, progress.step, progress.steps):
-                    self.checkpointer.archive_early(live)
                 self.checkpointer.after_step(progress.step, live)
-                self.end_epochs(tuning)
+                self.seal(tuning)
         if self.plan.finetune.keep_best and tuning.steps:
             best = state.draft.best_epoch(self.plan.budget.metric.name)
             self.checkpointer.go_back(live, best)
@@ -158,9 +128,11 @@ class Loop:
         state.draft.steps = tuning.steps
         live.tuning = None
 
-    def end_epochs(self, tuning: FineTuning) -> None:
-        """Measure after an epoch, if that is asked for, and seal its weights if they are best."""
+    def seal(self, tuning: FineTuning) -> None:
+        """Seal the weights that a later step goes back to: for rewinding, and the best epoch's."""
         draft = self.live.state.draft
+        if self.plan.is_early(self.live.state.round, tuning.step, tuning.steps):
+            self.checkpointer.archive_early(self.live)
         if not self.plan.every_epoch or len(draft.epochs) == tuning.epochs:
             return
         draft.add_epoch(self.measure(self.engine.held_out.validation))

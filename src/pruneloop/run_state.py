@@ -1,7 +1,7 @@
 """How far a run is: the only thing that changes while it runs, and all that is saved."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
@@ -92,6 +92,12 @@ class RunState:
         now = time.monotonic()
         self.draft.seconds += now - self._since
         self._since = now
+
+    def take(self, drops: Sequence[int]) -> None:
+        """Stand behind the round's prune, which took so many units of every group."""
+        self.draft.amount = sum(drops) / max(sum(self.left), 1)
+        self.left = [units - k for units, k in zip(self.left, drops, strict=True)]
+        self.stage = Stage.SHOCK
 
     def record(
         self,
