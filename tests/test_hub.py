@@ -119,4 +119,6 @@ def test_the_licence_is_that_of_the_models_own_card(tmp_path: Path) -> None:
     assert licence_of(str(tmp_path)) is None
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# KoBERT\n", encoding="utf-8")
     assert licence_of(str(tmp_path)) == "mit"
+    (tmp_path / "README.md").write_text("---\nlicense: [mit, gpl]\n---\n", encoding="utf-8")
+    assert licence_of(str(tmp_path)) is None
     assert licence_of("monologg/kobert") is None

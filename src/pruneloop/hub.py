@@ -35,13 +35,14 @@ def check_upload(repository: str) -> None:
 
 
 def licence_of(model: str) -> str | None:
-    """Return the licence that a model's card states, in its folder or on the hub; None without."""
+    """Return the one licence that a model's card states, in its folder or on the hub, or None."""
     try:
         folder = Path(model).expanduser()
         card = ModelCard.load(folder / "README.md" if folder.is_dir() else model)
     except Exception:  # no card, no network, or one that is no YAML: the run does not depend on it
         return None
-    return card.data.get("license")
+    found = card.data.get("license")
+    return found if isinstance(found, str) else None
 
 
 def push(checkpoint: Path, repository: str, message: str) -> str:

@@ -33,14 +33,13 @@ def sparsest_within(rounds: Sequence[RoundRecord], drop: float, metric: str) -> 
 
 def answers(rounds: Sequence[RoundRecord], facts: RunFacts) -> list[Answer]:
     """Return the answer to every of `DROPS`."""
-    metric = facts.config["budget.metric"]
-    return [answer_for(sparsest_within(rounds, drop, metric), drop, facts) for drop in DROPS]
-
-
-def answer_for(record: RoundRecord, drop: float, facts: RunFacts) -> Answer:
-    """Return a round as an answer, with the interval that its test accuracy lies in."""
-    rows = facts.data.rows["test"]
-    return Answer(drop, record, wilson_interval(round(record.test_accuracy * rows), rows))
+    metric, rows = facts.config["budget.metric"], facts.data.rows["test"]
+    found = []
+    for drop in DROPS:
+        record = sparsest_within(rounds, drop, metric)
+        interval = wilson_interval(round(record.test_accuracy * rows), rows)
+        found.append(Answer(drop, record, interval))
+    return found
 
 
 def chosen(max_drop: float | None) -> float:
@@ -66,11 +65,13 @@ def checkpoint_of(record: RoundRecord, rounds: Sequence[RoundRecord], folder: Ru
     return f"{path.relative_to(folder.path)}/" if path.is_dir() else ""
 
 
-def answer_table(rounds: Sequence[RoundRecord], facts: RunFacts, folder: RunFolder) -> list[str]:
+def answer_table(
+    found: Sequence[Answer], rounds: Sequence[RoundRecord], folder: RunFolder
+) -> list[str]:
     """Return the answers as lines for a terminal."""
     head = ("may lose", "sparsity", "model sparsity", "round", "test accuracy (95 % interval)")
     rows = [(*head, "checkpoint")]
-    for answer in answers(rounds, facts):
+    for answer in found:
         record, (low, high) = answer.record, answer.interval
         rows.append(
             (

@@ -34,7 +34,7 @@ def _chance(rounds: Sequence[RoundRecord], facts: RunFacts, t: Translate) -> lis
 def _few_rows(rounds: Sequence[RoundRecord], facts: RunFacts, t: Translate) -> list[str]:
     """Say where validation is too small to tell the loss of a point."""
     rows = facts.data.rows["validation"]
-    spread = half_width(rounds[0].accuracy, rows)
+    spread = _half_width(rounds[0].accuracy, rows)
     if spread <= _WIDE:
         return []
     words = t(
@@ -48,8 +48,8 @@ def _gap(rounds: Sequence[RoundRecord], facts: RunFacts, t: Translate) -> list[s
     """Say where validation and test are further apart than their sizes explain."""
     kept, rows = last_kept(rounds), facts.data.rows
     both = (
-        half_width(kept.accuracy, rows["validation"]),
-        half_width(kept.test_accuracy, rows["test"]),
+        _half_width(kept.accuracy, rows["validation"]),
+        _half_width(kept.test_accuracy, rows["test"]),
     )
     if abs(kept.accuracy - kept.test_accuracy) <= sum(both):
         return []
@@ -70,7 +70,7 @@ def _small_share(facts: RunFacts, t: Translate) -> list[str]:
     return [words.format(share=facts.prunable / facts.parameters)]
 
 
-def half_width(accuracy: float, rows: int) -> float:
+def _half_width(accuracy: float, rows: int) -> float:
     """Return half of the 95 % interval of an accuracy over so many rows."""
     low, high = wilson_interval(round(accuracy * rows), rows)
     return (high - low) / 2

@@ -35,15 +35,15 @@ def summary(folder: RunFolder, program: str) -> list[str]:
 
 def _answer(rounds: Sequence[RoundRecord], facts: RunFacts, folder: RunFolder) -> list[str]:
     kept, majority = last_kept(rounds), facts.data.majority["test"]
+    found = answers(rounds, facts)
     lines = [
         f"done: {kept.sparsity:.2%} of the prunable weights are zero, {kept.model_sparsity:.2%} of "
         f"the whole model; test accuracy {kept.test_accuracy:.4f} (dense "
         f"{rounds[0].test_accuracy:.4f}, the most frequent label alone {majority:.4f})",
         "within so many points of the dense model on validation, the sparsest round:",
-        *answer_table(rounds, facts, folder),
+        *answer_table(found, rounds, folder),
     ]
-    found = [answer.record for answer in answers(rounds, facts)]
-    if all(checkpoint_of(record, rounds, folder) for record in found):
+    if all(checkpoint_of(answer.record, rounds, folder) for answer in found):
         return lines
     return [*lines, "(keep_rounds=true keeps every round's checkpoint, budget.max_drop that one)"]
 

@@ -35,19 +35,16 @@ def write_sweep(sweep: Sweep, name: str = "sweep", language: str | None = None) 
     figure, tips = _figure(sweep, t := translate(language))
     picture = to_svg(figure, tips, t("Accuracy against sparsity"))
     links = {point.folder: _link(point.folder, sweep.path) for point in sweep.points}
-    page = render("sweep.html", language, sweep=sweep, curve=picture, links=links)
-    write_atomically(sweep.path / f"{name}.html", utf8(page))
-    return "\n".join([*_summary(sweep), *_files(sweep.path, name)])
+    best = sweep.best(WITHIN)
+    page = render("sweep.html", language, sweep=sweep, best=best, curve=picture, links=links)
+    write_atomically(html := sweep.path / f"{name}.html", utf8(page))
+    return "\n".join([*_summary(sweep), f"summary: {html}", f"records: {html.with_suffix('.csv')}"])
 
 
 def _link(folder: Path, page: Path) -> str:
     """Return where a point's report is from a page's folder; empty where it has none."""
     report = RunFolder(folder).report
     return quote(os.path.relpath(report, page)) if report.exists() else ""
-
-
-def _files(path: Path, name: str) -> list[str]:
-    return [f"summary: {path / f'{name}.html'}", f"records: {path / f'{name}.csv'}"]
 
 
 def _csv(sweep: Sweep) -> bytes:
