@@ -154,8 +154,9 @@ def test_runs_are_compared_wherever_they_are(tmp_path: Path, capsys) -> None:
     assert "sparsest within 1 point of dense" in capsys.readouterr().out
     with pytest.raises(InputError, match="no round of a run"):
         compare([runs[0], str(tmp_path)])
-    with pytest.raises(ConfigError, match="name two or more"):
-        compare(runs[:1])
+    for same in (runs[:1], [runs[0], str(tmp_path / "y/../x/a")]):
+        with pytest.raises(ConfigError, match="name two or more"):
+            compare(same)
 
 
 def test_runs_of_one_command_are_told_apart_by_their_names(tmp_path: Path) -> None:
@@ -163,6 +164,13 @@ def test_runs_of_one_command_are_told_apart_by_their_names(tmp_path: Path) -> No
         point(tmp_path / name, ["rounds=1"], [scored(0, 0.0, 0.9)], state="done")
     found = read_runs([tmp_path / "a", tmp_path / "b"], tmp_path)
     assert [*found.means] == ["run=a", "run=b"]
+
+
+def test_whose_round_0_was_taken_is_no_setting(tmp_path: Path) -> None:
+    for name, words in (("a", []), ("b", ["prune=random", f"start_from={tmp_path}/a"])):
+        point(tmp_path / name, words, [scored(0, 0.0, 0.9)], state="done")
+    found = read_runs([tmp_path / "a", tmp_path / "b"], tmp_path)
+    assert [*found.means] == ["prune=(default)", "prune=random"]
 
 
 def test_runs_of_one_name_are_told_apart_by_their_places(tmp_path: Path) -> None:

@@ -49,8 +49,6 @@ def compare(arguments: Sequence[str]) -> None:
         "--out", type=Path, default=Path("compare"), help="the folder to write into [compare]"
     )
     given = parser.parse_args(arguments)
-    if len(given.runs) < 2:
-        parser.error("one run is compared with nothing; name two or more")
     from pruneloop.report.points import read_runs
     from pruneloop.report.sweep import write_sweep
 

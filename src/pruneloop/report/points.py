@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from pruneloop.errors import CheckpointError, InputError, Preempted
+from pruneloop.errors import CheckpointError, ConfigError, InputError, Preempted
 from pruneloop.records import RoundRecord, RunFacts, RunFolder, is_of_last_command
 
 LEVELS = (0.2, 0.5, 0.67, 0.8, 0.9, 0.95, 0.98)
@@ -179,12 +179,16 @@ def read_runs(folders: Sequence[Path], path: Path) -> Sweep:
     """Read the records of any runs, as a sweep that is shown in the folder `path`.
 
     Raises:
+        ConfigError: they are one and the same.
         InputError: one of them is no run's folder.
     """
+    folders = list({folder.resolve(): folder for folder in folders}.values())
     for folder in folders:
         if not RunFolder(folder).rounds_jsonl.exists():
             raise InputError(f"{folder}: holds no round of a run")
-    found = _sweep(path, list(folders))
+    if len(folders) < 2:
+        raise ConfigError(f"{folders[0]}: one run is compared with nothing; name two or more")
+    found = _sweep(path, folders)
     said = [(point.label, point.seed) for point in found.points]
     if len(set(said)) == len(said):
         return found
@@ -197,6 +201,8 @@ def read_runs(folders: Sequence[Path], path: Path) -> Sweep:
 
 def _sweep(path: Path, folders: list[Path]) -> Sweep:
     overrides = [_overrides(RunFolder(folder)) for folder in folders]
+    keys = dict.fromkeys(key for each in overrides for key in each if key != "seed")
+    overrides = [dict.fromkeys(keys, "(default)") | each for each in overrides]
     shared = set(overrides[0].items()).intersection(*(each.items() for each in overrides))
     points = [
         _read_point(RunFolder(folder), {k: v for k, v in mine.items() if (k, v) not in shared})
@@ -215,7 +221,8 @@ def _overrides(folder: RunFolder) -> dict[str, str]:
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     pairs = (str(line).lstrip("+").partition("=") for line in lines)
-    return {key: value for key, _, value in pairs}
+    # Whose round 0 it took changes nothing of a run.
+    return {key: value for key, _, value in pairs if key != "start_from"}
 
 
 def _read_point(folder: RunFolder, settings: dict[str, str]) -> Point:
