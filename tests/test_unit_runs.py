@@ -62,6 +62,7 @@ def test_heads_stay_as_zero_blocks(tmp_path: Path) -> None:
     assert shrink(model, heads=True).heads == 2  # one of two, in each layer
     card = (folder / "checkpoint/README.md").read_text(encoding="utf-8")
     assert "2 heads are zero blocks" in card
+    assert "2 heads are zero blocks" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_ranked_over_all_layers_the_widest_decides(tmp_path: Path) -> None:

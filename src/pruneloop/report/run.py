@@ -74,7 +74,8 @@ def _write_report(folder: RunFolder, language: str | None) -> None:
         curve=to_svg(picture, tips, t("Accuracy over the weights that are kept")),
         grid=by_layer_and_kind(newest),
         kinds=by_kind(layers),
-        padding=_said_of_padding(folder.checkpoint),
+        padding=_card_says(folder.checkpoint, "Padding"),
+        smaller=_card_says(folder.checkpoint, "Size"),
         files={file.name: file.stat().st_size for file in files},
         # One bit for each prunable weight says whether its value follows.
         bitmask_bytes=4 * (facts.parameters - kept.zeros) + kept.prunable / 8,
@@ -101,8 +102,8 @@ def _predictions(rows: Sequence[PredictionRecord], labels: Sequence[str]) -> dic
     }
 
 
-def _said_of_padding(checkpoint: Path) -> str:
-    """Return what the checkpoint's card says of rows whose result depends on their batch."""
+def _card_says(checkpoint: Path, section: str) -> str:
+    """Return a section of the checkpoint's card; empty where it has none of that name."""
     card = checkpoint / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    return text.partition("\n## Padding\n")[2].partition("\n#")[0].strip()
+    return text.partition(f"\n## {section}\n")[2].partition("\n#")[0].strip()
