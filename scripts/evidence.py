@@ -1,6 +1,6 @@
-"""What criteria, distillation and rewinding are worth: runs, tables and a picture of them.
+"""What criteria, distillation, rewinding and whole units are worth: runs, tables, pictures.
 
-    python scripts/evidence.py /corpora outputs/evidence nsmc_tiny ynat_tiny
+    python scripts/evidence.py /corpora outputs/evidence nsmc_tiny ynat_tiny ladder_nsmc
 
 Every run is `train.py` in a folder of its own below the second one; a finished run is read and
 not made again, and one that was cut off goes on. docs/results.md and its pictures are written
@@ -9,17 +9,21 @@ where they can. Validation rows choose nothing here, and test rows are measured 
 """
 
 import argparse
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from pruneloop.deployment.trial import ROWS as MEASURED  # noqa: E402
 from pruneloop.records import RoundRecord, RunFolder  # noqa: E402
 from pruneloop.report.figures import new_axes, save_png, styled  # noqa: E402
+from pruneloop.scores import wilson_interval  # noqa: E402
 
 PAGE = ROOT / "docs" / "results.md"
 READ_AT = (2, 3, 5, 7, 9)
@@ -87,6 +91,26 @@ EXPERIMENTS = {
 }
 
 
+_CLIMB = ("experiment=smallest", "budget.max_drop=0.01")
+LADDERS = {
+    "ladder_nsmc": Experiment(
+        "4 layers of 128, 18,000 NSMC reviews",
+        (
+            *(*_CLIMB, *_NSMC, "data.train=ratings_train_20k.txt.gz"),
+            *("model.layers=4", "model.hidden=128", "model.intermediate=512"),
+        ),
+        rate=7e-4,
+        seeds=3,
+    ),
+    "ladder_e5": Experiment(
+        "pretrained multilingual-e5-small (Korean vocabulary), 1,800 NSMC reviews",
+        (*_CLIMB, *EXPERIMENTS["nsmc_e5"].overrides),
+        rate=1e-4,
+        seeds=1,
+    ),
+}
+
+
 def run(folder: Path, overrides: list[str]) -> None:
     """Run, or go on with, `train.py` in a folder."""
     line = [sys.executable, str(ROOT / "train.py"), f"hydra.run.dir={folder}", *overrides]
@@ -95,10 +119,15 @@ def run(folder: Path, overrides: list[str]) -> None:
 
 def make_runs(name: str, data: Path, out: Path) -> None:
     """Make all runs of an experiment that are not finished."""
-    experiment = EXPERIMENTS[name]
+    experiment = (EXPERIMENTS | LADDERS)[name]
     rates = [f"finetune.{key}learning_rate={experiment.rate:g}" for key in ("", "dense_")]
-    rounds = [f"rounds={ROUNDS}", f"prune.amount={AMOUNT}", *rates]
-    base = [word.format(data=data) for word in experiment.overrides]
+    base = [*(word.format(data=data) for word in experiment.overrides), *rates]
+    if name in LADDERS:
+        for seed in range(experiment.seeds):
+            run(out / name / str(seed), [*base, f"seed={seed}", f"data.split_seed={seed}"])
+            print(f"{name} {seed}: done", flush=True)
+        return
+    rounds = [f"rounds={ROUNDS}", f"prune.amount={AMOUNT}"]
     for seed in range(experiment.seeds):
         for key, method in METHODS.items():
             changed = [word.format(slow=experiment.rate / 10) for word in method.overrides]
@@ -117,7 +146,10 @@ def rounds_of(name: str, key: str, out: Path) -> list[list[RoundRecord]]:
 
 
 def lost(runs: list[list[RoundRecord]], number: int) -> list[float]:
-    """Return the points of test accuracy that each run had lost after a round, if it had it."""
+    """Return the points of test accuracy that each run had lost after a round, if it had it.
+
+    A run ends before the round that would take a matrix's last weight.
+    """
     return [
         100 * (records[0].test_accuracy - records[number].test_accuracy)
         for records in runs
@@ -140,9 +172,15 @@ def table(name: str, out: Path) -> list[str]:
     lines = [f"| | {' | '.join(heads)} | runs |", "|---|" + "---:|" * (len(READ_AT) + 1)]
     for key, method in METHODS.items():
         runs = rounds_of(name, key, out)
-        cells = [spread(lost(runs, number)) for number in READ_AT]
+        cells = [of_runs(lost(runs, number), len(runs)) for number in READ_AT]
         lines.append(f"| {method.name} | {' | '.join(cells)} | {len(runs)} |")
     return lines
+
+
+def of_runs(values: list[float], runs: int) -> str:
+    """Write a mean, and how many of the runs it is of where it is not of all."""
+    few = f" ({len(values)} of {runs})" if 0 < len(values) < runs else ""
+    return spread(values) + few
 
 
 def verdicts(name: str, out: Path) -> list[str]:
@@ -226,6 +264,56 @@ def section(name: str, out: Path) -> list[str]:
     ]
 
 
+def climbed(name: str, out: Path) -> list[dict[str, Any]]:
+    """Return what every seed's finished ladder has found."""
+    folders = [RunFolder(path) for path in sorted((out / name).glob("[0-9]*"))]
+    return [json.loads((f.path / "ladder.json").read_text()) for f in folders if f.is_done()]
+
+
+def ladder(name: str, out: Path) -> list[str]:
+    """Return a ladder's part of the page: every rung that was tried, those that failed too."""
+    found, experiment = climbed(name, out), LADDERS[name]
+    tried: dict[str, list[dict[str, Any]]] = {}
+    for each in found:
+        for attempt in each["tries"]:
+            tried.setdefault(attempt["model"], []).append(attempt)
+    heads = ("rung", "parameters", "int8 MB", "lost on validation", "within", "kept", "test", "")
+    lines = [
+        f"## The smallest model within 1 point: {experiment.title}",
+        "",
+        f"`{' '.join(_CLIMB)}`: each rung fine-tuned with distillation from round 0, and judged as",
+        "its int8 ONNX on validation; accuracies in %, losses in points.",
+        "",
+        f"| {' | '.join(heads)} |",
+        "|---" + "|---:" * (len(heads) - 2) + "|---|",
+    ]
+    for model, tries in tried.items():
+        parameters = mean(one["parameters"] for one in tries)
+        cells = [
+            model,
+            f"{parameters:,.0f}",
+            f"{mean(one['int8_bytes'] for one in tries) / 1e6:.2f}",
+            spread([100 * one["lost"] for one in tries]),
+            f"{sum(one['within'] for one in tries)} of {len(tries)}",
+            str(sum(one["kept"] for one in tries)),
+            with_interval([one["test"] for one in tries], out / name / "0"),
+            f"tried by {len(tries)} of {len(found)} seeds" if len(tries) < len(found) else "",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def with_interval(accuracies: list[float], folder: Path) -> str:
+    """Write accuracies of test in %: with their spread, or of a single run with its interval."""
+    if len(accuracies) > 1:
+        return spread([100 * one for one in accuracies])
+    facts = RunFolder(folder / "rungs" / "ffn2").read_facts()
+    assert facts is not None
+    rows = min(facts.data.rows["test"], MEASURED)
+    low, high = wilson_interval(round(accuracies[0] * rows), rows)
+    return f"{100 * accuracies[0]:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
 def page(out: Path) -> str:
     """Return docs/results.md, from the experiments whose runs are all there."""
     finished = [
@@ -244,7 +332,9 @@ def page(out: Path) -> str:
         "nothing. A negative loss is a gain: more rounds are more training, too.",
         "",
     ]
-    return "\n".join([*head, *(line for name in finished for line in section(name, out))])
+    climbs = [n for n, each in LADDERS.items() if len(climbed(n, out)) == each.seeds]
+    parts = [*(section(name, out) for name in finished), *(ladder(name, out) for name in climbs)]
+    return "\n".join([*head, *(line for part in parts for line in part)])
 
 
 def main() -> None:
@@ -252,7 +342,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="the folder of the corpora")
     parser.add_argument("out", type=Path, help="the folder of the runs")
-    parser.add_argument("names", nargs="*", choices=[*EXPERIMENTS, []], help="what to run")
+    parser.add_argument(
+        "names", nargs="*", choices=[*EXPERIMENTS, *LADDERS, []], help="what to run"
+    )
     given = parser.parse_args()
     for name in given.names:
         make_runs(name, given.data.resolve(), given.out.resolve())

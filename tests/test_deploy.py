@@ -145,7 +145,8 @@ def test_a_text_of_so_many_tokens_is_made_of_real_ones(tokens: int) -> None:
 def test_rows_are_thinned_evenly() -> None:
     rows = LabelledRows("data", "test", list("abcdefg"), list("0123456"))
     assert rows.thinned(7) == rows
-    assert rows.thinned(3).texts == list("adg") and rows.thinned(3).labels == list("036")
+    assert rows.thinned(3).texts == list("ace") and rows.thinned(3).labels == list("024")
+    assert [len(rows.thinned(most).texts) for most in (1, 5, 6)] == [1, 5, 6]
 
 
 def test_a_missing_extra_is_exit_5_with_the_command(

@@ -37,8 +37,10 @@ class LabelledRows:
 
     def thinned(self, most: int) -> "LabelledRows":
         """Return at most so many of the rows, evenly spaced."""
-        step = -(-len(self.texts) // most)
-        return replace(self, texts=self.texts[::step], labels=self.labels[::step])
+        count = len(self.texts)
+        taken = range(count) if count <= most else [i * count // most for i in range(most)]
+        texts, labels = self.texts, self.labels
+        return replace(self, texts=[texts[i] for i in taken], labels=[labels[i] for i in taken])
 
 
 @dataclass(frozen=True)
