@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "pruneloop"
 FLOORS = [
     {"redaction"},
     {"errors"},
-    {"durable", "launcher", "ranges", "scores", "signals"},
+    {"durable", "launcher", "offline", "ranges", "scores", "signals"},
     {"config", "pruning", "records", "sparse"},
     {"data", "model", "training", "evaluation", "checkpoint", "tracking", "report"}
     | {"hub", "inspection", "locating", "machine", "shrinking"},

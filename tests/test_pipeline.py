@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import logging
 import random
 import shlex
 import shutil
@@ -74,6 +75,11 @@ def test_the_run_folder_is_complete(finished: Path) -> None:
         "sparsity_by_layer.png",
         "state",
     }
+
+
+def test_libraries_leave_their_lines_to_the_log(finished: Path) -> None:
+    for name in ("datasets", "huggingface_hub"):
+        assert not logging.getLogger(name).handlers and logging.getLogger(name).propagate
 
 
 def test_records_agree_with_each_other(finished: Path) -> None:

@@ -62,6 +62,7 @@ def run(
     """
     # Before anything is compared or written: a run goes on in the precision that it began in.
     config, precision = _with_precision(config)
+    _log_once()
     check_before_loading(config)
     with processes(config.device, precision, config.tracker, path) as accelerator:
         folder = RunFolder(Path(broadcast_object_list([str(path)])[0]))
@@ -84,6 +85,12 @@ def run(
     if main:
         log.info("\n".join(summary(folder, program())))
     return records
+
+
+def _log_once() -> None:
+    """Leave the libraries' lines to the log: their own handlers would say each a second time."""
+    for name in ("datasets", "huggingface_hub"):
+        logging.getLogger(name).handlers.clear()
 
 
 def _with_precision(config: Config) -> tuple[Config, Precision]:

@@ -24,8 +24,9 @@ from pruneloop.command.gate import checked
 from pruneloop.command.output import guard_output
 from pruneloop.command.sweep import RunHook, requeue, summarise
 from pruneloop.command.verbs import show_help, show_version
-from pruneloop.config import register_schema
+from pruneloop.config import Config, HubData, PretrainedModel, register_schema
 from pruneloop.errors import ConfigError, FolderInUse, InvariantError, PeerLost, Preempted
+from pruneloop.offline import keep_to_cache_without_hub
 from pruneloop.records import RunFolder, last_kept
 from pruneloop.redaction import without_secrets
 from pruneloop.signals import heed_signals, watch_parent
@@ -96,6 +97,7 @@ def _share_the_first_folder() -> None:
 def _execute(composed: DictConfig, files: JobFiles | None) -> float | list[float] | None:
     """Run one configuration; return what a search is to maximise, if there is one."""
     config = to_config(composed)
+    keep_to_cache_without_hub(_named(config))
     # torch and transformers take seconds to load: only once the configuration is right.
     from pruneloop import pipeline
     from pruneloop.report.answer import at_chance
@@ -133,6 +135,14 @@ def _execute(composed: DictConfig, files: JobFiles | None) -> float | list[float
         )
     # With a budget, the round that is kept is the sparsest within it.
     return [kept.sparsity, kept.accuracy] if isinstance(direction, ListConfig) else kept.sparsity
+
+
+def _named(config: Config) -> list[str]:
+    """Return what a run loads by its name on the hub, or from a folder."""
+    data, model, teacher = config.data, config.model, config.distill.teacher
+    names = [data.name] if isinstance(data, HubData) else []
+    names += [model.name] if isinstance(model, PretrainedModel) else []
+    return names + ([teacher] if teacher else [])
 
 
 def _note_failure(error: Exception, files: JobFiles) -> None:
