@@ -213,3 +213,33 @@ def test_against_brute_force(
         patch.setattr(selection, "CPU_CHUNK", chunk)
         found = smallest(scores, masks, k)
     assert written(found) == brute_force(scores, masks, k)
+
+
+@pytest.mark.parametrize("sample", [2, 64, 1 << 12])
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_a_sample_never_decides(sample: int, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few entries say where to look, the result is that of a full sort."""
+    monkeypatch.setattr(selection, "SAMPLE", sample)
+    generator = torch.Generator().manual_seed(sample)
+    scores = [torch.randn(size, generator=generator) for size in (200_003, 5, 40_000)]
+    scores[0][:90_000] = 0.0  # pruned before
+    masks = [score != 0 for score in scores]
+    k = round(share * sum(int(mask.sum()) for mask in masks))
+    order = torch.cat(scores).abs().argsort(stable=True)
+    expected = torch.cat(masks)
+    expected[order[: 90_000 + k]] = False
+    assert torch.equal(torch.cat(smallest(scores, masks, k)), expected)
+
+
+def test_only_equal_scores_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pass over what lies near the threshold is enough, where scores differ."""
+    counted: list[int] = []
+    by_counting = selection._by_counting
+    monkeypatch.setattr(
+        selection, "_by_counting", lambda *given: counted.append(1) or by_counting(*given)
+    )
+    scores = [torch.randn(400_000, generator=torch.Generator().manual_seed(0))]
+    smallest(scores, ones(scores), 100_000)
+    assert not counted
+    smallest([score.round() for score in scores], ones(scores), 100_000)
+    assert counted

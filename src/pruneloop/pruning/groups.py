@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pruneloop.errors import InvariantError
-from pruneloop.pruning.selection import smallest
+from pruneloop.pruning.selection import count, smallest
 
 Tensors = Mapping[str, Tensor]
 
@@ -106,13 +106,13 @@ class Groups:
 
     def room(self, mask: Tensor) -> int:
         """Return how many units a matrix can lose: not the last one, and not over the cap."""
-        kept = int(self.units.alive(mask).count_nonzero())
+        kept = count(self.units.alive(mask))
         return max(min(kept - 1, self._under_cap(mask)), 0)
 
     def _under_cap(self, mask: Tensor) -> int:
         if self.cap == 1:
             return mask.numel()
-        zeros = mask.numel() - int(mask.count_nonzero())
+        zeros = mask.numel() - count(mask)
         return self.units.fitting(mask, max(int(self.cap * mask.numel()) - zeros, 0))
 
     def take(self, scores: Tensors, masks: Tensors, k: int) -> dict[str, Tensor]:
@@ -136,8 +136,8 @@ class Groups:
                     "or prune less"
                 )
             found = _select(ranked, alive, names, k) if names else {}
-            lost = {name: int((alive[name] & ~found[name]).count_nonzero()) for name in names}
-            full = [name for name in names if lost[name] > room[name]] if self.cap < 1 else []
+            capped = names if self.cap < 1 else []
+            full = [n for n in capped if count(alive[n] & ~found[n]) > room[n]]
             if not full:
                 left = settled | found
                 return {name: self.units.mask(left[name], masks[name]) for name in masks}

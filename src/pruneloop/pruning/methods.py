@@ -14,6 +14,7 @@ from pruneloop.pruning.blocks import Blocks
 from pruneloop.pruning.criteria import Criterion, Evidence, Magnitude, Random, Weights
 from pruneloop.pruning.groups import Groups, Lines
 from pruneloop.pruning.masks import Masks
+from pruneloop.pruning.selection import count
 
 _ALL_TOGETHER = Groups()
 
@@ -33,7 +34,7 @@ class Method:
     def units(self, masks: Masks) -> list[int]:
         """Return how many units each group still keeps."""
         alive = self.groups.units.alive
-        kept = {name: int(alive(mask).count_nonzero()) for name, mask in masks.items()}
+        kept = {name: count(alive(mask)) for name, mask in masks.items()}
         return [sum(kept[name] for name in names) for names in self.groups.names(masks)]
 
     def room(self, masks: Masks) -> list[int]:
