@@ -98,6 +98,7 @@ def test_a_typographic_minus_is_one() -> None:
         (["10", "-2", "9", "-1.5", "0"], ["-2", "-1.5", "0", "9", "10"]),
         (["b", "10", "9"], ["10", "9", "b"]),
         (["1.0", "0.0"], ["0.0", "1.0"]),
+        (["１", "2", "1", "01"], ["01", "1", "１", "2"]),  # of equal numbers: by their spelling
     ],
 )
 def test_labels_that_are_all_numbers_are_in_their_order(

@@ -4,7 +4,9 @@ import ast
 import json
 import os
 import pickle
+import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from pruneloop.config import PretrainedModel, Tokenizer, known_keys
 from pruneloop.errors import InputError
 from pruneloop.model.build import build
 from pruneloop.model.tokenizers import train_wordpiece
+from pruneloop.prediction import labels_of, load_classifier
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 
@@ -82,6 +85,14 @@ def test_code_beside_a_model_does_not_run(checkpoint: Path, tmp_path: Path) -> N
 HERE = {"revision": None, "tokenizer": Tokenizer.auto, "max_length": 32}
 
 
+def built(model: Path) -> None:
+    build(PretrainedModel(name=str(model), **HERE), ["a", "b"], [], 0)
+
+
+# Whoever reads a checkpoint: training; predict, evaluate and teachers; a given classifier.
+readers = pytest.mark.parametrize("read", [built, load_classifier, labels_of])
+
+
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A sound model, with code beside it; whoever asks on stdin fails."""
@@ -98,6 +109,7 @@ def changed(file: Path, **settings: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | settings))
 
 
+@readers
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -116,19 +128,20 @@ def changed(file: Path, **settings: object) -> None:
     ],
 )
 def test_code_kernels_and_quantisers_in_a_config_are_refused(
-    model: Path, settings: dict[str, object], says: str
+    model: Path, settings: dict[str, object], says: str, read: Callable[[Path], object]
 ) -> None:
     changed(model / "config.json", **settings)
     with pytest.raises(InputError, match=says) as caught:
-        build(PretrainedModel(name=str(model), **HERE), ["a", "b"], [], 0)
+        read(model)
     assert len(str(caught.value).splitlines()) == 1
     assert not (model.parent / "mark").exists()
 
 
-def test_an_adapter_is_refused(model: Path) -> None:
+@readers
+def test_an_adapter_is_refused(model: Path, read: Callable[[Path], object]) -> None:
     (model / "adapter_config.json").write_text('{"base_model_name_or_path": "some/one"}')
     with pytest.raises(InputError, match=r"an adapter \(adapter_config\.json\)"):
-        build(PretrainedModel(name=str(model), **HERE), ["a", "b"], [], 0)
+        read(model)
 
 
 def test_the_code_of_a_tokenizer_does_not_run(model: Path, tmp_path: Path) -> None:
@@ -148,15 +161,18 @@ def test_code_that_a_known_model_names_does_not_travel_on(model: Path, tmp_path:
     assert not (tmp_path / "mark").exists()
 
 
+@readers
 @pytest.mark.parametrize(
     "shard", ["../other.safetensors", "/etc/other", "deep/../../other", "..\\x"]
 )
 @pytest.mark.parametrize("index", ["model.safetensors.index.json", "pytorch_model.bin.index.json"])
-def test_shards_never_leave_the_folder(model: Path, shard: str, index: str) -> None:
+def test_shards_never_leave_the_folder(
+    model: Path, shard: str, index: str, read: Callable[[Path], object]
+) -> None:
     (model / "model.safetensors").rename(model.parent / "other.safetensors")
     (model / index).write_text(json.dumps({"metadata": {}, "weight_map": {"x": shard}}))
     with pytest.raises(InputError, match=f"{index} names a file outside the folder"):
-        build(PretrainedModel(name=str(model), **HERE), ["a", "b"], [], 0)
+        read(model)
 
 
 def test_there_is_no_key_that_trusts_code(tmp_path: Path) -> None:
@@ -178,6 +194,9 @@ def test_nothing_in_the_source_executes_data(path: Path) -> None:
                 assert not called.startswith(("pickle.", "subprocess.", "marshal.", "shelve."))
             if called == "torch.load":
                 assert "weights_only=True" in ast.unparse(node)
+            if re.fullmatch(r"Auto\w+\.from_(pretrained|config)", called):
+                # Where it is left out, transformers asks on stdin.
+                assert "trust_remote_code=False" in ast.unparse(node)
             assert "trust_remote_code=True" not in ast.unparse(node)
 
 

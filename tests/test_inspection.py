@@ -1,5 +1,6 @@
 """The zeros of a checkpoint, permanent or with torch's masks in it."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -101,6 +102,17 @@ def test_a_foreign_index_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(InputError, match="is no index of a checkpoint"):
         zeros_of(tmp_path)
+
+
+@pytest.mark.parametrize("shard", ["../other.safetensors", "/etc/other", "deep/x", "..\\x"])
+def test_an_index_never_leads_outside_its_folder(model, tmp_path: Path, shard: str) -> None:
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "other.safetensors")
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": shard}}))
+    with pytest.raises(InputError, match="names a file outside the folder"):
+        zeros_of(folder)
 
 
 def test_a_text_file_is_no_checkpoint(tmp_path: Path) -> None:

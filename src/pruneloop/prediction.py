@@ -11,7 +11,6 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
@@ -29,7 +28,7 @@ from pruneloop.errors import (
     listed,
     reason,
 )
-from pruneloop.model.architecture import label_names
+from pruneloop.model.architecture import label_names, read_config
 from pruneloop.model.build import PRUNED_MARK
 from pruneloop.model.inputs import LONGEST_TRIED, longest_input
 from pruneloop.model.weights import quiet
@@ -156,13 +155,12 @@ def labels_of(checkpoint: Path) -> list[str]:
         InputError: its config cannot be read.
     """
     try:
-        config = AutoConfig.from_pretrained(
-            checkpoint, local_files_only=True, trust_remote_code=False
-        )
+        return label_names(read_config(str(checkpoint), key=""))
+    except InputError:
+        raise
     # Whatever a damaged or foreign file makes the library say.
     except Exception as error:
         raise InputError(f"{checkpoint}: cannot be loaded ({reason(error)})") from error
-    return label_names(config)
 
 
 def load_classifier(path: Path) -> TextClassifier:
@@ -171,11 +169,13 @@ def load_classifier(path: Path) -> TextClassifier:
     It is on a GPU where there is one. No code of the checkpoint runs.
 
     Raises:
-        InputError: the folder holds no trained single-label classifier with its tokenizer.
+        InputError: the folder holds no trained single-label classifier with its tokenizer, or
+            one that asks for code, a kernel or a quantiser.
         CheckpointError: its files are not what its manifest says.
     """
     check_files(path)
     try:
+        read_config(str(path), key="")
         model = _load_model(path)
         tokenizer = _load_tokenizer(path, model.config.vocab_size)
         longest = longest_input(model, tokenizer) or LONGEST_TRIED

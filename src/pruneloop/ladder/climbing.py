@@ -99,7 +99,7 @@ class Ladder:
                 return f"{other.said(self._config)} is not within the budget, or cannot be"
         if rung.halves_layers:
             base = self._place(passed[rung.needs[0]].checkpoint)
-            if not layers_that_can_go(AutoConfig.from_pretrained(base)):
+            if not layers_that_can_go(AutoConfig.from_pretrained(base, trust_remote_code=False)):
                 return "no layer can go"
         return None
 

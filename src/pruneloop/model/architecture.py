@@ -21,8 +21,13 @@ def label_names(config: PretrainedConfig) -> list[str]:
     return [str(label) for _, label in sorted((config.id2label or {}).items())]
 
 
-def read_config(name: str, revision: str | None) -> PretrainedConfig:
-    """Read a model's config, without its code, and refuse what could not be trained as it is.
+def read_config(
+    name: str, revision: str | None = None, key: str = "model.name="
+) -> PretrainedConfig:
+    """Read a model's config, without its code, and refuse what could not be read as it is.
+
+    Args:
+        key: what an error puts before the name.
 
     Raises:
         InputError: the model needs code of its own, a kernel of the hub, a quantiser or an
@@ -33,25 +38,25 @@ def read_config(name: str, revision: str | None) -> PretrainedConfig:
     kind = raw.get("model_type")
     if "auto_map" in raw and kind not in CONFIG_MAPPING:
         raise InputError(
-            f"model.name={name}: its model_type {kind} needs the code that comes with it "
+            f"{key}{name}: its model_type {kind} needs the code that comes with it "
             "(auto_map), which is never run; take a model of a type that transformers knows"
         )
     if "quantization_config" in raw or "compression_config" in raw:
         raise InputError(
-            f"model.name={name}: it is quantised (quantization_config) and cannot be "
-            "fine-tuned; take the model that it was made from"
+            f"{key}{name}: it is quantised (quantization_config), and no quantiser is run; "
+            "take the model that it was made from"
         )
-    for key, value in _kernels(raw):
+    for setting, value in _kernels(raw):
         raise InputError(
-            f"model.name={name}: its config.json names a kernel ({key}={value}), whose code is "
+            f"{key}{name}: its config.json names a kernel ({setting}={value}), whose code is "
             "never run; take that key out"
         )
     if _file(name, revision, "adapter_config.json") is not None:
         raise InputError(
-            f"model.name={name}: it has an adapter (adapter_config.json); merge it into its "
+            f"{key}{name}: it has an adapter (adapter_config.json); merge it into its "
             "model and save that"
         )
-    _check_index(name, revision)
+    _check_index(name, revision, key)
     return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
 
 
@@ -79,7 +84,7 @@ def _file(name: str, revision: str | None, file: str) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _check_index(name: str, revision: str | None) -> None:
+def _check_index(name: str, revision: str | None, key: str) -> None:
     """Make sure that the shards an index names are plain files of its own folder."""
     for index in _INDEXES:
         path = _file(name, revision, index)
@@ -88,9 +93,7 @@ def _check_index(name: str, revision: str | None) -> None:
         shards = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
         for shard in shards:
             if Path(shard).name != shard or "\\" in shard:
-                raise InputError(
-                    f"model.name={name}: {index} names a file outside the folder ({shard})"
-                )
+                raise InputError(f"{key}{name}: {index} names a file outside the folder ({shard})")
 
 
 def fit_config(config: PretrainedConfig, names: dict[int, str], pad_id: int) -> None:
