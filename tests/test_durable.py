@@ -97,6 +97,23 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_bytes() == b"new" and not (tmp_path / "a.json").is_symlink()
 
 
+def test_a_link_that_is_planted_at_the_last_moment_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After what an earlier try left there was removed, before the file is opened."""
+    victim, real = tmp_path / "victim", Path.unlink
+    victim.write_text("mine")
+
+    def plant(path: Path, missing_ok: bool = False) -> None:
+        real(path, missing_ok)
+        path.symlink_to(victim)
+
+    monkeypatch.setattr(Path, "unlink", plant)
+    with pytest.raises(OSError, match="File exists"):
+        write_atomically(tmp_path / "a.json", b"new")
+    assert victim.read_text() == "mine" and not (tmp_path / "a.json").exists()
+
+
 def test_a_refused_write_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.json").mkdir()
     with pytest.raises(OSError, match="Is a directory") as caught:

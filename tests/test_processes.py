@@ -4,13 +4,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import ROOT, SMALL, TORCHRUN, Command, read_facts, read_rounds
+from support import ROOT, SMALL, TORCHRUN, Command, composed, experiment, read_facts, read_rounds
 
-from pruneloop import machine
+from pruneloop import machine, pipeline
 from pruneloop.errors import InvariantError
 from pruneloop.machine import check_batches, check_same
 
@@ -122,6 +123,29 @@ def test_what_the_processes_have_found_is_compared(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(machine, "gather_object", lambda mine: [*mine, other])
     with pytest.raises(InvariantError, match=r"process 1 has other labels .*\['1', '0'\] and"):
         check_same(found)
+
+
+@pytest.mark.parametrize(
+    ("module", "key", "said"),
+    [
+        (machine, "labels", "process 1 has other labels than process 0, before any training"),
+        (machine, "rows of train", "process 1 has other rows of train than process 0"),
+        (machine, "tokens", "process 1 has other tokens than process 0"),
+        (pipeline, None, "the batches of the 2 processes do not divide the 216 training rows"),
+    ],
+)
+def test_a_run_compares_before_it_trains(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: ModuleType, key: str | None, said: str
+) -> None:
+    def beside_another(mine: list) -> list:
+        if key is None:  # the batches of an epoch: the other one has another row twice
+            return [*mine, [[0] * 32 for _ in mine[0]]]
+        return [*mine, mine[0] | {key: "else"} if key in mine[0] else mine[0]]
+
+    monkeypatch.setattr(module, "gather_object", beside_another)
+    with pytest.raises(InvariantError, match=said):
+        experiment(composed(*SMALL), tmp_path, [])
+    assert not (tmp_path / "rounds.jsonl").exists() and not list(tmp_path.glob("state/state-*"))
 
 
 def test_the_processes_batches_divide_the_rows() -> None:

@@ -3,13 +3,13 @@
 import csv
 import json
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from support import record
+from support import FACTS, prediction, record
 
-from pruneloop.records import DataFacts, LayerRecord, RunFacts, RunFolder
+from pruneloop.records import DataFacts, LayerRecord, RejectedRow, RunFacts, RunFolder
 
 COLUMNS = (
     "round amount prunable zeros sparsity model_sparsity shock_accuracy accuracy macro_f1 loss "
@@ -103,6 +103,23 @@ def test_a_status_that_is_no_status_says_nothing(tmp_path: Path, text: str) -> N
     assert folder.read_status() == {} and not folder.is_done()
     folder.write_failure("why", 2)
     assert folder.read_status()["message"] == "why"
+
+
+def test_every_record_is_sealed(tmp_path: Path) -> None:
+    """What a finished run has lost of them would otherwise be missing for ever."""
+    folder = RunFolder(tmp_path)
+    (tmp_path / "state").mkdir()
+    epochs = [{"epoch": 1, "accuracy": 0.5}]
+    folder.write_rounds([replace(ROUNDS[0], epochs=epochs)])
+    folder.write_layers([])
+    folder.write_predictions([prediction("긍정", "긍정", "부정")])
+    folder.write_rejected([RejectedRow(file="a.csv", line=1, reason="short", raw="x")])
+    folder.write_facts(FACTS)
+    written = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    folder.seal(folder.records)
+    for name in written:
+        (tmp_path / name).unlink()
+    assert {*folder.damaged()} == written and len(written) == 7
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "null"])

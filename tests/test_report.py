@@ -148,6 +148,26 @@ def test_the_pictures_are_pngs(tmp_path: Path) -> None:
         assert pixels[..., :3].std() > 0.05  # something is drawn on the white
 
 
+def test_a_picture_is_whole_or_its_name_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full leaves the old one, and a link in its place is not followed."""
+    victim, path = tmp_path / "victim", tmp_path / "heat.png"
+    victim.write_text("mine")
+    path.symlink_to(victim)
+    save_png(heat_map(LAYERS[3:]), path)
+    assert victim.read_text() == "mine" and not path.is_symlink()
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*heat\.png"):
+        save_png(heat_map(LAYERS[:3]), path)
+    assert path.read_bytes() == before
+
+
 def test_the_curve_tells_its_values() -> None:
     svg = to_svg(*accuracy_curve(CURVE, FACTS, answers(CURVE, FACTS)), "the curve")
     tips = re.findall(r'data-tip="([^"]*)"', svg)

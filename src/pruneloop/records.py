@@ -295,7 +295,7 @@ class RunFolder:
         """The files that a run's state is enough to write again."""
         return [
             *(self.facts, self.rounds_jsonl, self.rounds_csv, self.layers_csv),
-            *(self.predictions_csv, self.rejected_csv),
+            *(self.epochs_csv, self.predictions_csv, self.rejected_csv),
         ]
 
     def write_facts(self, facts: RunFacts) -> None:

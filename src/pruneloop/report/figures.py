@@ -14,6 +14,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
 
+from pruneloop.durable import write_atomically
 from pruneloop.records import LayerRecord
 from pruneloop.report.layers import by_layer_and_kind
 
@@ -67,9 +68,15 @@ def _any_letter() -> Iterator[None]:
 
 @styled
 def save_png(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG file."""
+    """Write a figure as a PNG file.
+
+    Raises:
+        OSError: it cannot be written; names the file.
+    """
+    buffer = io.BytesIO()
     with _any_letter():
-        figure.savefig(path, dpi=200)
+        figure.savefig(buffer, format="png", dpi=200)
+    write_atomically(path, buffer.getvalue())
 
 
 @styled
