@@ -1,10 +1,13 @@
 """What is printed and written: nothing that acts on a terminal, in any encoding."""
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
-from support import SMALL, Command, read_status
+import torch
+from support import SMALL, Command, Life, read_status
 
 from pruneloop.command.output import say
 from pruneloop.records import RejectedRow, RunFolder
@@ -26,6 +29,19 @@ def test_half_a_character_of_a_name_is_written_escaped(tmp_path: Path) -> None:
     assert folder.read_status()["message"] == "a\udcff.csv"
     folder.write_rejected([RejectedRow(file="a\udcff.csv", line=1, reason="x", raw="y")])
     assert b"a\\udcff.csv" in folder.rejected_csv.read_bytes()
+
+
+def ascii_terminal() -> None:
+    """Make standard output one that has no Hangul, and says so."""
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(encoding="ascii", errors="strict")
+
+
+def test_a_terminal_that_has_no_hangul_is_given_what_it_can_show(tmp_path: Path) -> None:
+    torch.save({"가.weight": torch.eye(2)}, tmp_path / "a.bin")
+    life = Life(tmp_path, "inspect", "a.bin", before=ascii_terminal)
+    assert life.wait() == 0, life.errors
+    assert "50.00%             2 / 4             \\uac00.weight" in life.output
 
 
 @pytest.mark.more

@@ -4,18 +4,31 @@ import base64
 import contextlib
 import functools
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
-from support import SMALL, Life, composed
+from support import (
+    EXPERIMENT,
+    SMALL,
+    Environment,
+    Life,
+    before_call,
+    composed,
+    lived_line,
+    read_status,
+)
 
 from pruneloop.command.output import check_tokens, guard_output
 from pruneloop.config import flat, point_name
 from pruneloop.data.unpacking import locate
 from pruneloop.errors import EnvironmentFault, InputError
+from pruneloop.recorder import status
+from pruneloop.records import RejectedRow, RunFolder
 from pruneloop.redaction import public, was_cut, without_secrets
 
 TOKEN = "hf_aTokenThatIsNone0123"
@@ -71,13 +84,53 @@ def test_a_token_of_the_environment_is_never_shown(
 def test_a_token_is_stripped_and_one_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", f" {TOKEN}\n")
     check_tokens()
-    import os
-
     assert os.environ["HF_TOKEN"] == TOKEN
     monkeypatch.setenv("WANDB_API_KEY", f"{TOKEN}\nmore")
     with pytest.raises(EnvironmentFault, match="WANDB_API_KEY: holds a space, a line end") as told:
         check_tokens()
     assert TOKEN not in str(told.value)
+
+
+def test_a_token_that_is_none_ends_a_command_before_it_is_used(tmp_path: Path) -> None:
+    wrong = Environment(WANDB_API_KEY=f"{TOKEN}\nmore")
+    line = lived_line(tmp_path, 5, *SMALL, before=wrong)
+    assert "WANDB_API_KEY: holds a space, a line end" in line and TOKEN not in line
+
+
+def leak() -> None:
+    """Make a library fail with the token in what it says."""
+    os.environ["HF_TOKEN"] = TOKEN
+
+    def fail() -> NoReturn:
+        raise RuntimeError(f"Illegal header value b'Bearer {TOKEN}'")
+
+    before_call(EXPERIMENT, 1, fail)
+
+
+def test_a_bug_shows_no_token(tmp_path: Path) -> None:
+    """Neither in its traceback, nor in what STATUS.json says of it."""
+    (tmp_path / "run").mkdir()  # an empty one of its own would go again
+    life = Life(tmp_path, *SMALL, "hydra.run.dir=run", before=leak)
+    assert life.wait() == 1 and "Traceback" in life.errors
+    assert "Bearer <HF_TOKEN>" in read_status(tmp_path / "run")["message"]
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert TOKEN.encode() not in path.read_bytes(), path
+
+
+def test_a_failure_within_the_run_shows_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with pytest.raises(RuntimeError), status(RunFolder(tmp_path), main=True):
+        raise RuntimeError(f"sent {TOKEN}")
+    assert read_status(tmp_path)["message"] == "RuntimeError('sent <HF_TOKEN>')"
+
+
+def test_rows_that_are_left_out_name_their_file_without_its_secrets(tmp_path: Path) -> None:
+    folder, url = RunFolder(tmp_path), "https://user:pw@host/a.csv?token=abc"
+    folder.write_rejected([RejectedRow(file=url, line=1, reason="short", raw="x")])
+    (row,) = folder.rejected_csv.read_text(encoding="utf-8-sig").splitlines()[1:]
+    assert row.startswith('"https://host/a.csv","1"')
 
 
 def test_the_query_of_a_folder_follows_the_file() -> None:

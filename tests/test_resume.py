@@ -317,6 +317,28 @@ def test_a_finished_folders_lost_files_are_written_again_byte_for_byte(
     assert "finished already" in (tmp_path / "stdout.txt").read_text()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pruneloop.log",
+        *(
+            pytest.param(name, marks=pytest.mark.more)
+            for name in ("STATUS.json", "run.json", "rounds.jsonl", "report.html")
+        ),
+    ],
+)
+def test_a_folder_in_the_place_of_a_file_is_named(done: Path, tmp_path: Path, name: str) -> None:
+    """So is a log that cannot be written, as on a disk that is read only."""
+    shutil.copytree(done / "run", tmp_path / "run")
+    path = tmp_path / "run" / name
+    path.unlink()
+    (path / "inside").mkdir(parents=True)
+    life = start(tmp_path)
+    assert life.wait() == 5, life.errors
+    (line,) = life.errors.splitlines()
+    assert f"{path}: " in line and "Is a directory" in line
+
+
 def little_space() -> None:
     """Make the disk look almost full."""
     real = shutil.disk_usage

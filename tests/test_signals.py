@@ -67,6 +67,15 @@ def test_a_signal_before_the_imports_is_not_lost(tmp_path: Path, kind: int, code
     assert not states(tmp_path)
 
 
+def test_signals_are_remembered_before_anything_takes_time() -> None:
+    """Whatever a module of the command's first line imports, no signal is caught meanwhile."""
+    line = "import sys, pruneloop.command; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    slow = {"torch", "numpy", "hydra", "omegaconf", "transformers", "datasets", "accelerate"}
+    assert not slow & {*result.stdout.split()}
+
+
 def test_a_closed_terminal_saves(tmp_path: Path) -> None:
     """What is printed then is lost, and the exit code is not."""
 
