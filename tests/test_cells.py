@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pruneloop.data.cells import BadCell, ErrorValue, is_blank, spelled, visible
+from pruneloop.data.cells import LONGEST, BadCell, ErrorValue, is_blank, spelled, visible
 from pruneloop.data.labels import in_order, number_of, spelled_twice
 from pruneloop.errors import InputError, printable
 
@@ -75,6 +75,14 @@ def test_nothing_is_seen_of_some_texts(text: str) -> None:
 )
 def test_a_label_is_what_is_seen_of_it(label: str, seen: str) -> None:
     assert visible(label) == seen
+
+
+@pytest.mark.parametrize("cell", ["a" * (LONGEST + 1), "가" * 400_000, b"a" * (LONGEST + 1)])
+def test_a_cell_of_any_file_is_at_most_a_mebibyte(cell: str | bytes) -> None:
+    """In bytes: the csv module counts characters, and other files have no such limit."""
+    with pytest.raises(BadCell, match="more than 1 MiB"):
+        spelled(cell)
+    assert spelled(cell[: LONGEST // 3]) is not None
 
 
 @pytest.mark.parametrize("other", ["01", "1.0", "１", "+1", "1e0", "١"])

@@ -20,6 +20,7 @@ import pyarrow.parquet
 import pytest
 from support import HEADER, files_config, read
 
+from pruneloop.data import files
 from pruneloop.data.rows import Rows
 from pruneloop.data.sources import load
 from pruneloop.errors import EnvironmentFault, InputError
@@ -166,6 +167,9 @@ def named(value: object) -> str:
         ("a.zip", zipped(("d/a.csv", TABLE), ("__MACOSX/d/._a.csv", "x"), ("d/.b.csv", "x"))),
         ("A.ZIP", zipped(("README.md", "x"), ("a.tsv", TABLE.replace(",", "\t")))),
         ("a.tar.gz", tarred("d/a.csv", TABLE)),
+        ("a.tar", gzip.decompress(tarred("d/a.csv", TABLE))),
+        ("a.tar", tarred("d/a.csv", TABLE)),
+        ("a.tar.bz2", bz2.compress(gzip.decompress(tarred("a.csv", TABLE)))),
     ],
     ids=named,  # packed bytes hold the time, and each worker has its own
 )
@@ -208,6 +212,7 @@ def test_an_encrypted_archive_is_said_to_be_one(tmp_path: Path) -> None:
         ("a.csv.gz", lambda text: gzip.compress(text.encode())),
         ("a.zip", lambda text: zipped(("a.csv", text))),
         ("a.tar.gz", lambda text: tarred("a.csv", text)),
+        ("a.tar.gz", lambda text: tarred_name(text)),
         ("a.parquet", lambda text: parquet(text=pyarrow.array([text]).dictionary_encode())),
     ],
 )
@@ -220,6 +225,27 @@ def test_what_unpacks_to_too_much_is_refused_early(
         read(tmp_path, name, content, max_bytes=1_000_000)
     assert tracemalloc.get_traced_memory()[1] < 15_000_000
     tracemalloc.stop()
+
+
+def tarred_name(name: str) -> bytes:
+    """Return an archive with a member of a long name, as tar has them: before the member."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.size, header.type = len(name), tarfile.GNUTYPE_LONGNAME
+    return gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + name.encode() + bytes(1024))
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_a_column_is_not_decoded_before_its_size_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dictionary: bool
+) -> None:
+    """A text that is there a thousand times is one in the file."""
+    monkeypatch.setattr(files, "_decoded", lambda _: pytest.fail("decoded"))
+    target = io.BytesIO()
+    table = pyarrow.table({"text": ["a" * 10_000] * 200, "label": [1] * 200})
+    pyarrow.parquet.write_table(table, target, use_dictionary=dictionary, compression="zstd")
+    assert len(target.getvalue()) < 10_000
+    with pytest.raises(InputError, match=r"holds more than data\.max_bytes=1000000"):
+        read(tmp_path, "a.parquet", target.getvalue(), max_bytes=1_000_000)
 
 
 def repeated() -> bytes:

@@ -109,6 +109,20 @@ def test_the_third_ctrl_c_does_not_wait_for_the_save(tmp_path: Path) -> None:
     assert read_status(tmp_path / "run")["state"] == "interrupted"
 
 
+def twice_more() -> None:
+    """Press Ctrl-C, and twice more while what it has led to is written down."""
+    signal_at(("pruneloop.records.RunFolder", "write_stop"), 1, *[signal.SIGINT] * 2)
+    signal_at(BACKWARD, 25, signal.SIGINT)
+
+
+def test_the_third_ctrl_c_does_not_cut_the_end_short(tmp_path: Path) -> None:
+    life = Life(tmp_path, *RUN, before=twice_more)
+    assert life.wait() == 130, life.errors
+    (line,) = life.errors.splitlines()
+    assert "round 0 is saved at step" in line
+    assert read_status(tmp_path / "run")["state"] == "interrupted"
+
+
 @pytest.mark.more
 def test_a_signal_in_the_report_ends_a_sweep_before_its_next_point(tmp_path: Path) -> None:
     swept = ("-m", "seed=0,1", *SWEEP)

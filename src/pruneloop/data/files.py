@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 
 from pruneloop.config import BadRows, FilesData, Format, Layout
@@ -96,6 +97,10 @@ def _parquet(raw: bytes, name: str, config: FilesData) -> Table:
                     f"{name}: {what} column {column!r} (data.{key}={column}); "
                     f"found: {', '.join(columns)}"
                 )
+        plain = {file.schema.column(index).path for index in range(len(file.schema))}
+        # As dictionaries, in which a text that is there a thousand times is held once.
+        wanted = [column for _, column in config.columns_read if column in plain]
+        file = pyarrow.parquet.ParquetFile(BytesIO(raw), read_dictionary=wanted)
         return Table(_parquet_rows(file, name, config), columns)
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{name}: cannot be read as parquet ({reason(error)})") from error
@@ -104,18 +109,50 @@ def _parquet(raw: bytes, name: str, config: FilesData) -> Table:
 def _parquet_rows(file: pyarrow.parquet.ParquetFile, name: str, config: FilesData) -> Iterator[Row]:
     number = size = 0
     wanted = list(dict.fromkeys(column for _, column in config.columns_read))
+    if _pages(file, wanted) > config.max_bytes:
+        raise too_large(name, config.max_bytes)
     try:
         for batch in file.iter_batches(batch_size=1024, columns=wanted):
-            columns = [_decoded(batch.column(column)) for column in wanted]
-            size += sum(column.nbytes for column in columns)
+            size += sum(_size(batch.column(column)) for column in wanted)
             if size > config.max_bytes:
                 raise too_large(name, config.max_bytes)
+            columns = [_decoded(batch.column(column)) for column in wanted]
             for cells in zip(*(column.to_pylist() for column in columns), strict=True):
                 number += 1
                 place = f"{name}, row {number}"
                 yield Row(place, number, dict(zip(wanted, cells, strict=True)))
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{name}: cannot be read as parquet ({reason(error)})") from error
+
+
+def _pages(file: pyarrow.parquet.ParquetFile, wanted: Sequence[str]) -> int:
+    """Return how many bytes the pages of columns have unpacked, as the file itself says."""
+    groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
+    return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in wanted)
+
+
+def _size(column: pyarrow.Array) -> int:
+    """Return how many bytes a column's values have at their full size, before they are decoded."""
+    if pyarrow.types.is_dictionary(column.type) and not len(column.dictionary):
+        return 0
+    if pyarrow.types.is_dictionary(column.type) and _is_text(column.type.value_type):
+        lengths = pyarrow.compute.binary_length(column.dictionary)
+        return int(pyarrow.compute.sum(lengths.take(column.indices)).as_py() or 0)
+    return int(column.nbytes)
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    types = pyarrow.types
+    return any(
+        check(kind)
+        for check in (
+            types.is_string,
+            types.is_large_string,
+            types.is_binary,
+            types.is_large_binary,
+        )
+    )
 
 
 def _decoded(column: pyarrow.Array) -> pyarrow.Array:

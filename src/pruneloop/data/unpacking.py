@@ -39,6 +39,7 @@ _PACKED: dict[str, Callable[[IO[bytes]], Readable]] = {
     ".xz": lzma.LZMAFile,
     ".bz2": bz2.BZ2File,
 }
+_MAGIC = {b"\x1f\x8b": ".gz", b"\xfd7zXZ\x00": ".xz", b"BZh": ".bz2"}
 _TAR = re.compile(r"\.(tar|tar\.(gz|xz|bz2)|tgz)$", re.IGNORECASE)
 _BROKEN = (
     *(OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError),
@@ -153,11 +154,11 @@ def _unpacked(packed: str, file: IO[bytes], limit: int, name: str = "") -> tuple
         raise InputError(f"{name}: cannot be read ({reason(error)}); is it damaged?") from error
 
 
-def _at_most(file: Readable, name: str, limit: int) -> bytes:
+def _at_most(file: Readable, name: str, limit: int, spare: int = 0) -> bytes:
     content = bytearray()
     while chunk := file.read(_CHUNK):
         content += chunk
-        if len(content) > limit:
+        if len(content) > limit + spare:
             raise too_large(name, limit)
     return bytes(content)
 
@@ -182,7 +183,7 @@ def _of_zip(name: str, file: IO[bytes], limit: int) -> tuple[str, bytes]:
 
 
 def _of_tar(name: str, file: IO[bytes], limit: int) -> tuple[str, bytes]:
-    with tarfile.open(fileobj=file, mode="r:*") as archive:
+    with tarfile.open(fileobj=_unpacked_tar(name, file, limit), mode="r:") as archive:
         members, size = [], 0
         for member in archive:
             size += member.size
@@ -194,6 +195,20 @@ def _of_tar(name: str, file: IO[bytes], limit: int) -> tuple[str, bytes]:
         content = archive.extractfile(next(m for m in members if m.name == inner))
         assert content is not None
         return _unpacked(PurePosixPath(inner).name, content, limit, f"{name}/{inner}")
+
+
+def _unpacked_tar(name: str, file: IO[bytes], limit: int) -> IO[bytes]:
+    """Return an archive that is not packed any more, whatever it was packed with.
+
+    Here, because tarfile would read the name of a member into memory however long it is.
+    """
+    begin = file.read(6)
+    file.seek(0)
+    for magic, packed in _MAGIC.items():
+        if begin.startswith(magic):
+            # With some room for what an archive has beside its members.
+            return io.BytesIO(_at_most(_PACKED[packed](file), name, limit, spare=_CHUNK))
+    return file
 
 
 def _data_file(name: str, members: Iterable[str]) -> str:
