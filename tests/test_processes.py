@@ -1,18 +1,30 @@
 """Two real processes under torchrun: one folder, equal masks, exact evaluation."""
 
+import functools
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import ROOT, SMALL, TORCHRUN, Command, composed, experiment, read_facts, read_rounds
+from support import (
+    ROOT,
+    SMALL,
+    TORCHRUN,
+    Command,
+    Life,
+    composed,
+    experiment,
+    read_facts,
+    read_rounds,
+)
 
-from pruneloop import machine, pipeline
-from pruneloop.errors import InvariantError
+from pruneloop import launcher, machine, pipeline
+from pruneloop.errors import ConfigError, InvariantError
 from pruneloop.machine import check_batches, check_same
 
 
@@ -32,6 +44,49 @@ def test_two_processes_make_one_run(command: Command, tmp_path: Path, method: st
     # An accuracy over exactly 61 rows is a multiple of 1/61.
     assert abs(61 * rounds[0]["test_accuracy"] - round(61 * rounds[0]["test_accuracy"])) < 1e-9
     assert result.stdout.count("round  sparsity  model sparsity  shock acc.") == 1
+
+
+@pytest.mark.more
+def test_a_sweep_of_two_processes_trains_round_0_once(command: Command, tmp_path: Path) -> None:
+    """Each process composes a sweep's folder of its own; the first one's is meant."""
+    line = ("-m", "prune.amount=0.2,0.3", *SMALL, "rounds=1", "hydra.sweep.dir=sweep")
+    result = command(*line, launcher=TORCHRUN, CUDA_VISIBLE_DEVICES="")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("round 0: taken over from") == 1
+    for amount in ("0.2", "0.3"):
+        facts = read_facts(tmp_path / f"sweep/prune.amount={amount}")
+        assert facts["processes"] == 2
+    assert len(list((tmp_path / "sweep/round0").glob("*/dense"))) == 1
+
+
+def failing(error: type[Exception]) -> None:
+    """Be one of two processes, for which every run fails."""
+
+    def run(*_: object) -> NoReturn:
+        with open("calls", "a") as calls:
+            calls.write("x")
+        raise error("no")
+
+    launcher.world_size = lambda: 2
+    pipeline.run = run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "points"),
+    [
+        (ConfigError, 2, 2),  # as all of them find it
+        (MemoryError, 5, 1),
+        pytest.param(RuntimeError, 1, 1, marks=pytest.mark.more),
+    ],
+)
+def test_a_process_that_may_have_failed_alone_ends(
+    tmp_path: Path, error: type[Exception], code: int, points: int
+) -> None:
+    """In a sweep it would go on to the next point, and the others wait for it in this one."""
+    swept = ("-m", "seed=0,1", *SMALL, "hydra.sweep.dir=sweep")
+    life = Life(tmp_path, *swept, before=functools.partial(failing, error))
+    assert life.wait() == code, life.errors
+    assert (tmp_path / "calls").read_text() == "x" * points
 
 
 GATHER_EVIDENCE = """
@@ -97,8 +152,8 @@ def test_evidence_is_the_same_on_one_process_and_on_two(tmp_path: Path) -> None:
     """Scores to 1e-5, hardly a mask; and on both ranks bit for bit."""
     path = tmp_path / "gather.py"
     path.write_text(GATHER_EVIDENCE.format(tests=str(ROOT / "tests")))
-    for launcher in ((), TORCHRUN):
-        line = [sys.executable, *launcher, str(path)]
+    for started in ((), TORCHRUN):
+        line = [sys.executable, *started, str(path)]
         subprocess.run(line, cwd=tmp_path, check=True, capture_output=True)
     for kind in ("saliency", "inputs", "moved"):
         alone, first, second = (

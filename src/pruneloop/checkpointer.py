@@ -150,7 +150,8 @@ class Checkpointer:
         tensors = live.tensors() | {"predictions": live.state.predictions.tensors()}
         record = asdict(live.state.records[0])
         self._write(DENSE, tensors, {"identity": self._dense.identity, "record": record})
-        self._dense.leave(self._states.archive)
+        if self._accelerator.is_main_process:
+            self._dense.leave(self._states.archive)
 
     def archive_early(self, live: Live) -> None:
         """Seal the weights that rewinding goes back to."""

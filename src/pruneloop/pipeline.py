@@ -65,7 +65,9 @@ def run(
     _log_once()
     check_before_loading(config)
     with processes(config.device, precision, config.tracker, path) as accelerator:
-        folder = RunFolder(Path(broadcast_object_list([str(path)])[0]))
+        # The main process's: the others have folders of their own, which nobody looks into.
+        path, shared = broadcast_object_list([path, shared])
+        folder = RunFolder(path)
         states = StateFolder(folder.path / STATE)
         if not (main := accelerator.is_main_process):
             logging.getLogger().setLevel(logging.ERROR)

@@ -25,7 +25,15 @@ from pruneloop.command.output import guard_output
 from pruneloop.command.sweep import RunHook, requeue, summarise
 from pruneloop.command.verbs import show_help, show_version
 from pruneloop.config import Config, HubData, PretrainedModel, register_schema
-from pruneloop.errors import ConfigError, FolderInUse, InvariantError, PeerLost, Preempted
+from pruneloop.errors import (
+    ConfigError,
+    EnvironmentFault,
+    FolderInUse,
+    InvariantError,
+    PeerLost,
+    Preempted,
+    PruneloopError,
+)
 from pruneloop.offline import keep_to_cache_without_hub
 from pruneloop.records import RunFolder, last_kept
 from pruneloop.redaction import without_secrets
@@ -69,6 +77,8 @@ def _launch(words: Sequence[str], errors: Errors) -> None:
             if files is not None:
                 _note_failure(error, files)
             errors.show(error)
+            if launcher.world_size() > 1 and _may_be_alone(error):
+                sys.exit(errors.exit_code)  # the others wait for this process, until it ends
             return None
 
     sys.argv[1:] = words
@@ -143,6 +153,11 @@ def _named(config: Config) -> list[str]:
     names = [data.name] if isinstance(data, HubData) else []
     names += [model.name] if isinstance(model, PretrainedModel) else []
     return names + ([teacher] if teacher else [])
+
+
+def _may_be_alone(error: Exception) -> bool:
+    """Whether an error may be that of one process of several, and not of all."""
+    return isinstance(error, EnvironmentFault) or not isinstance(error, PruneloopError)
 
 
 def _note_failure(error: Exception, files: JobFiles) -> None:
