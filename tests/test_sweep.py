@@ -437,6 +437,19 @@ def test_a_preset_sweeps_what_it_says(tmp_path: Path, preset: str, first: str, l
     assert len(points) == 9 and {first, last} < points
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("hydra.sweeper.params={a:1}",),
+        pytest.param(("hydra/launcher=joblib", "hydra.launcher.n_jobs=0"), marks=pytest.mark.more),
+        pytest.param(("experiment=search", "hydra.sweeper.direction=up"), marks=pytest.mark.more),
+    ],
+)
+def test_what_starts_no_point_is_one_line(tmp_path: Path, words: tuple[str, ...]) -> None:
+    line = lived_line(tmp_path, 2, "-m", *words, *SWEEP, "seed=0,1")
+    assert words[-1] in line and "cannot be started with" in line
+
+
 @pytest.mark.more
 @pytest.mark.parametrize(
     ("words", "code", "said"),

@@ -36,6 +36,8 @@ _PATHS = (
     *("hydra.run.dir", "hydra.sweep.dir", "data.path", "data.train", "data.test", "data.name"),
     *("model.name", "start_from", "distill.teacher"),
 )
+_COUNTS = tuple(f"hydra.sweeper.{name}" for name in ("max_batch_size", "n_trials", "n_jobs"))
+_MOST_POINTS = 100_000
 _COMMANDS = ("--run", "-r", "--multirun", "-m", "--cfg", "-c", "--info", "-i")
 _COMPLETION = ("--shell-completion", "-sc")
 
@@ -177,13 +179,32 @@ def _values(override: Override) -> Iterator[Any]:
         raise ConfigError(f"{line}: a run needs one; write {key}=VALUE")
     if not override.is_sweep_override():
         yield override.value()
-    elif override.is_discrete_sweep() and not isinstance(override.value(), Glob):
+    elif override.is_discrete_sweep():
         swept = override.value()
-        if not isinstance(swept, RangeSweep):
+        if isinstance(swept, RangeSweep):
+            _check_range(line, swept)
+        elif isinstance(swept, Glob):
+            _check_pattern(override, swept)
+        else:
             for value in override.sweep_iterator():
                 yield value.text if isinstance(value, QuotedString) else value
-        elif next(iter(swept.range()), None) is None:
-            raise ConfigError(f"{line}: is empty; nothing would run")
+
+
+def _check_range(line: str | None, swept: RangeSweep) -> None:
+    if next(iter(swept.range()), None) is None:
+        raise ConfigError(f"{line}: is empty; nothing would run")
+    assert swept.start is not None and swept.stop is not None
+    if (swept.stop - swept.start) / swept.step > _MOST_POINTS:
+        raise ConfigError(f"{line}: is more than {_MOST_POINTS:,} points, which Hydra lists first")
+
+
+def _check_pattern(override: Override, swept: Glob) -> None:
+    key, line = override.key_or_group, override.input_line
+    if key not in GROUPS and "/" not in key:
+        raise ConfigError(f"{line}: {key} has no options for a pattern; list values: {key}=1,2")
+    if not swept.filter(options(key)):
+        known = ", ".join(options(key))
+        raise ConfigError(f"{line}: fits none of {known}; nothing would run")
 
 
 def _check(override: Override, value: Any) -> None:
@@ -199,8 +220,9 @@ def _check(override: Override, value: Any) -> None:
             raise ConfigError(f"{line}: must be true, false, or the name of a logger")
     elif key == "hydra.mode" and value not in ("RUN", "MULTIRUN"):
         raise ConfigError(f"{line}: must be RUN or MULTIRUN")
-    elif key == "hydra.sweeper.max_batch_size" and value in (0, "0"):
-        raise ConfigError(f"{line}: must be from 1, or null for all points at once")
+    elif key in _COUNTS and re.fullmatch(r"0|-\d+", str(value)):
+        or_all = ", or null for all points at once" if key.endswith("max_batch_size") else ""
+        raise ConfigError(f"{line}: must be from 1{or_all}")
     elif key in _SWITCHES and not isinstance(value, (bool, str)):
         raise ConfigError(f"{line}: must be true or false")
 

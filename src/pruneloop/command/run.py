@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -33,6 +34,7 @@ from pruneloop.errors import (
     PeerLost,
     Preempted,
     PruneloopError,
+    reason,
 )
 from pruneloop.offline import keep_to_cache_without_hub
 from pruneloop.records import RunFolder, last_kept
@@ -86,10 +88,15 @@ def _launch(words: Sequence[str], errors: Errors) -> None:
         _share_the_first_folder()
     try:
         hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(execute)()
-    except ValueError as error:
+    except Exception as error:
         # Optuna's, after a search none of whose points is done; each has said why.
-        if "No trials are completed" not in str(error) or not errors.exit_code:
+        if "No trials are completed" in str(error) and errors.exit_code:
+            return
+        # What runs raise was caught above: this is of what starts them.
+        named = [word for word in words if re.match(r"\W*hydra[./](sweeper|launcher)\b", word)]
+        if not named or explain(error) is not None:
             raise
+        raise ConfigError(f"{' '.join(named)}: cannot be started with ({reason(error)})") from error
     finally:
         if first:
             for folder in RunHook.seen:
