@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Sequence
+from enum import EnumMeta
 
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -18,7 +19,7 @@ from pruneloop.command.explain import Errors
 from pruneloop.command.gate import checked
 from pruneloop.command.help import group_help, whole_help
 from pruneloop.command.run import run
-from pruneloop.config import known_keys
+from pruneloop.config import known_fields, known_keys
 from pruneloop.errors import ConfigError, PruneloopError
 
 VALUES = (
@@ -139,6 +140,11 @@ def test_members_are_known_by_name_only(key: str, value: str) -> None:
     assert f"{key}={value}".replace("'", "") in outcome([f"{key}={value}"]).replace("'", "")
 
 
+def test_no_member_of_any_enum_is_a_number() -> None:
+    enums = {field.type for _, field in known_fields() if isinstance(field.type, EnumMeta)}
+    assert len(enums) >= 15 and all(issubclass(enum, str) for enum in enums)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -153,6 +159,14 @@ def test_members_are_known_by_name_only(key: str, value: str) -> None:
         (["-m", "hydra.sweeper.max_batch_size=-1"], "must be from 1, or null for all points"),
         (["-m", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be from 1"),
         (["-m", "hydra.sweeper.n_jobs=-1"], "hydra.sweeper.n_jobs=-1: must be from 1"),
+        (
+            ["hydra.verbose=null"],
+            "hydra.verbose=null: must be true, false, or the name of a logger",
+        ),
+        (["hydra.verbose=[a,1]"], "must be true, false, or the name of a logger"),
+        (["hydra.mode=nan"], "hydra.mode=nan: must be RUN or MULTIRUN"),
+        (["hydra.sweeper.max_batch_size=0"], "must be from 1, or null for all points at once"),
+        (["hydra/launcher=null"], "hydra/launcher=null: must be the name of an option"),
         (["-m", "prune=null,random"], "prune=null,random: must be the name of an option"),
         (["--shell-completion"], "write --shell-completion install=bash"),
         (["hydra.run.dir="], "hydra.run.dir=: must be a folder; try hydra.run.dir=outputs/mine"),

@@ -76,6 +76,15 @@ def test_a_refused_write_says_what_was_needed_and_free(tmp_path: Path, error) ->
         raise error
 
 
+def test_a_refused_write_says_which_file_it_was(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "/run/rounds.csv")
+    with (
+        pytest.raises(EnvironmentFault, match=r"^/run/rounds\.csv: cannot save \(No space left"),
+        saving(tmp_path, 1),
+    ):
+        raise full
+
+
 def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
     with (
         pytest.raises(EnvironmentFault, match="bytes needed, the folder is gone"),

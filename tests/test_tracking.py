@@ -13,6 +13,7 @@ from support import EVALUATION, SMALL, Life, before_call, composed, die_at, read
 
 from pruneloop import tracking
 from pruneloop.errors import EnvironmentFault
+from pruneloop.pipeline import check_before_loading
 from pruneloop.tracking import check_tracker
 
 RUN = (*SMALL, "finetune.dense_epochs=2", "finetune.batch_size=4", "hydra.run.dir=run")
@@ -174,6 +175,9 @@ def test_a_tracker_that_fails_does_not_end_the_run(tmp_path: Path) -> None:
     assert life.output.count("going on without it") == 1
 
 
-def test_a_tracker_that_is_not_installed_is_said() -> None:
+def test_a_tracker_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EnvironmentFault, match=r'pip install "pruneloop\[wandb9\]"'):
         check_tracker("wandb9")
+    monkeypatch.setattr(tracking, "find_spec", lambda _: None)
+    with pytest.raises(EnvironmentFault, match=r'pip install "pruneloop\[wandb\]"'):
+        check_before_loading(composed("tracker=wandb"))
