@@ -137,6 +137,12 @@ def test_code_kernels_and_quantisers_in_a_config_are_refused(
     assert not (model.parent / "mark").exists()
 
 
+def test_a_classifier_that_can_read_no_text_is_refused(model: Path) -> None:
+    small_bert(type_vocab_size=0).save_pretrained(model)
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_classifier(model)
+
+
 @readers
 def test_an_adapter_is_refused(model: Path, read: Callable[[Path], object]) -> None:
     (model / "adapter_config.json").write_text('{"base_model_name_or_path": "some/one"}')

@@ -485,6 +485,17 @@ def test_blocks_against_brute_force(seed: int, m: int, rows: int, blocks: int) -
         assert torch.equal(masks["a"], wanted)
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_equal_rows_go_by_position(together: bool) -> None:
+    """Of so many equal scores torch.topk takes some from the end."""
+    weights = {name: torch.ones(300, 2) for name in ("a", "b")}
+    masks = Masks.dense(weights)
+    method = Method(Magnitude(), Groups(Lines(2, 0), together=together))
+    pruned = method.prune(weights, masks, [150] if together else [150, 150])
+    for name, gone in (("a", 150), ("b", 0 if together else 150)):
+        assert not pruned[name][:gone].any() and bool(pruned[name][gone:].all())
+
+
 CAPPED = [
     Method(Magnitude(), Groups(cap=0.5)),
     Method(Magnitude(), Groups(together=False, cap=0.5)),

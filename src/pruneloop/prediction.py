@@ -170,7 +170,7 @@ def load_classifier(path: Path) -> TextClassifier:
 
     Raises:
         InputError: the folder holds no trained single-label classifier with its tokenizer, or
-            one that asks for code, a kernel or a quantiser.
+            one that asks for code, a kernel or a quantiser, or cannot read a text.
         CheckpointError: its files are not what its manifest says.
     """
     check_files(path)
@@ -179,6 +179,12 @@ def load_classifier(path: Path) -> TextClassifier:
         model = _load_model(path)
         tokenizer = _load_tokenizer(path, model.config.vocab_size)
         longest = longest_input(model, tokenizer) or LONGEST_TRIED
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        nn.Module.to(model, device)
+        mark = getattr(model.config, PRUNED_MARK, None)
+        pairs = bool(mark.get("pairs")) if isinstance(mark, dict) else None
+        found = TextClassifier(model.eval(), tokenizer, label_names(model.config), longest, pairs)
+        found.logits(found.encode([("영화", "음악") if pairs else "영화"]))
     except PruneloopError:
         raise
     except UnpicklingError as error:
@@ -188,11 +194,7 @@ def load_classifier(path: Path) -> TextClassifier:
     # Whatever a damaged or foreign file makes the libraries say.
     except Exception as error:
         raise InputError(f"{path}: cannot be loaded ({reason(error)})") from error
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    nn.Module.to(model, device)
-    mark = getattr(model.config, PRUNED_MARK, None)
-    pairs = bool(mark.get("pairs")) if isinstance(mark, dict) else None
-    return TextClassifier(model.eval(), tokenizer, label_names(model.config), longest, pairs)
+    return found
 
 
 def check_files(path: Path) -> None:
