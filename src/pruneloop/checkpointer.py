@@ -201,9 +201,8 @@ class Checkpointer:
         Raises:
             CheckpointError: the archive has lost them.
         """
-        entry = _put_back(
-            live.pruned, self._states.archive, _archived(last_kept(live.state.records).round)
-        )
+        kept = _archived(last_kept(live.state.records).round)
+        entry = _put_back(live.pruned, self._states.archive, kept)
         if live.moved:
             live.moved = entry.tensors(_MOVED)
 
