@@ -46,6 +46,12 @@ def test_two_processes_make_one_run(command: Command, tmp_path: Path, method: st
     assert result.stdout.count("round  sparsity  model sparsity  shock acc.") == 1
 
 
+@pytest.mark.parametrize("readme", ["README.md", "README.ko.md"])
+def test_what_the_readme_starts_is_what_is_tried_here(readme: str) -> None:
+    _, _, line = (ROOT / readme).read_text(encoding="utf-8").partition("`torchrun ")
+    assert (*TORCHRUN[:3], *line.partition(" train.py")[0].split()) == TORCHRUN
+
+
 @pytest.mark.more
 def test_a_sweep_of_two_processes_trains_round_0_once(command: Command, tmp_path: Path) -> None:
     """Each process composes a sweep's folder of its own; the first one's is meant."""
