@@ -70,7 +70,7 @@ def noted(tmp_path: Path, extra: None, monkeypatch: pytest.MonkeyPatch) -> Climb
             size = SIZES.get(name.removesuffix("-again"), 30)
             return Worth(worth.get(name.replace("-", "_"), 0.9), 0.8, 10, size)
 
-        loading = SimpleNamespace(from_pretrained=lambda _: None)
+        loading = SimpleNamespace(from_pretrained=lambda _, **__: None)
         monkeypatch.setattr(pipeline, "run", run)
         monkeypatch.setattr(Judge, "int8", int8)
         monkeypatch.setattr(Judge, "float32", lambda *_: Worth(0.9, 0.8))
