@@ -33,7 +33,7 @@ from pruneloop.errors import ConfigError, InputError
 from pruneloop.records import RoundRecord, RunFolder, mark_start
 from pruneloop.report import figures
 from pruneloop.report.points import Sweep, read_runs, read_sweep
-from pruneloop.report.sweep import write_sweep
+from pruneloop.report.sweep import _figure, write_sweep
 
 
 def point(folder: Path, overrides: list[str], rounds: list[RoundRecord], **status: object) -> None:
@@ -164,6 +164,14 @@ def test_runs_of_one_command_are_told_apart_by_their_names(tmp_path: Path) -> No
         point(tmp_path / name, ["rounds=1"], [scored(0, 0.0, 0.9)], state="done")
     found = read_runs([tmp_path / "a", tmp_path / "b"], tmp_path)
     assert [*found.means] == ["run=a", "run=b"]
+
+
+def test_no_seed_and_no_bar_falls_off_the_axis(tmp_path: Path) -> None:
+    for seed, accuracy in (("0", 0.9), ("1", 0.7)):
+        rounds = [scored(0, 0.0, 0.95), scored(1, 0.2, accuracy)]
+        point(tmp_path / seed, ["prune=a", f"seed={seed}"], rounds, state="done")
+    figure, _ = _figure(read_runs([tmp_path / "0", tmp_path / "1"], tmp_path), str)
+    assert figure.axes[0].get_ylim()[0] < 0.8 - 0.2 / 2**0.5  # the mean less the deviation
 
 
 def test_whose_round_0_was_taken_is_no_setting(tmp_path: Path) -> None:

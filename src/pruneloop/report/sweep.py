@@ -112,7 +112,9 @@ def _figure(sweep: Sweep, t: Translate) -> tuple[Figure, Tips]:
         label=t("Pareto front"),
     )
     if every:
-        axes.set_ylim(*limits([mean.accuracy for mean in every]))
+        bars = [m.accuracy - (m.accuracy_deviation or 0.0) for m in every]
+        seeds = [record.accuracy for point in sweep.points for record in point.rounds]
+        axes.set_ylim(*limits([*bars, *seeds]))
         if not sweep.by_model:
             scale(axes, [x(mean) for mean in every])
     if len(sweep.means) <= _MOST_IN_LEGEND:
