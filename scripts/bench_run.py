@@ -6,12 +6,14 @@
 Both begin with the same weights, tokenizer and rows (NSMC's, or the built-in sample's without
 --data), train as many epochs a round, and prune 20 % of the encoder's kept weights each round;
 the loop by `torch.nn.utils.prune`. Each is a process of its own, in turns: process CPU time, with
-one thread on a CPU, and wall time. Prints the medians and writes all of it as JSON.
+one thread on a CPU, and wall time. Every pair has a seed of its own. Prints the medians and writes
+all of it as JSON, after every pair: the same command goes on where it was cut off.
 """
 
 import argparse
 import csv
 import gzip
+import hashlib
 import json
 import os
 import resource
@@ -236,6 +238,23 @@ def summary(pairs: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     return found
 
 
+def options(given: argparse.Namespace) -> dict[str, Any]:
+    """Return what the figures depend on: what was asked for, and the source."""
+    free = ("pairs", "json", "side")
+    source = hashlib.sha256()
+    for file in sorted((ROOT / "src").rglob("*.py")):
+        source.update(file.read_bytes())
+    asked = {key: str(value) for key, value in vars(given).items() if key not in free}
+    return asked | {"source": source.hexdigest()}
+
+
+def done_before(given: argparse.Namespace) -> list[dict[str, dict[str, Any]]]:
+    """Return the pairs that the same options have measured already."""
+    found = json.loads(given.json.read_text()) if given.json.exists() else {}
+    same = found.get("options") == options(given)
+    return list(found["pairs"][: given.pairs]) if same else []
+
+
 def main() -> None:
     """Run the pairs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -254,10 +273,12 @@ def main() -> None:
         return trainer_loop(given, Path(folder), Path(out), int(seed))
     with tempfile.TemporaryDirectory() as name:
         prepare(given, Path(name))
-        pairs = [one_pair(given, sys.argv[1:], Path(name), n) for n in range(given.pairs)]
-    found = {"options": vars(given), "median": summary(pairs), "pairs": pairs}
-    given.json.write_text(json.dumps(found, indent=1, default=str))
-    print(json.dumps(found["median"], indent=1))
+        pairs = done_before(given)
+        while len(pairs) < given.pairs:
+            pairs.append(one_pair(given, sys.argv[1:], Path(name), len(pairs)))
+            found = {"options": options(given), "median": summary(pairs), "pairs": pairs}
+            given.json.write_text(json.dumps(found, indent=1))
+    print(json.dumps(summary(pairs), indent=1))
 
 
 if __name__ == "__main__":

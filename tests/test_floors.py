@@ -15,7 +15,7 @@ FLOORS = [
     {"data", "model", "training", "evaluation", "checkpoint", "tracking", "report"}
     | {"hub", "inspection", "locating", "machine", "shrinking"},
     {"prediction"},
-    {"evidence", "first_token", "teacher", "facts", "plan", "run_state"},
+    {"dropout", "evidence", "first_token", "teacher", "facts", "plan", "run_state"},
     {"deployed", "exports"},
     {"dense", "engine", "identity", "measurement", "recorder", "rounding"},
     {"assembly", "checkpointer", "deployment"},

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pruneloop.data.batches import TrainingBatches
+from pruneloop.dropout import QuickDropout
 from pruneloop.errors import InvariantError
 from pruneloop.evaluation import (
     ClassificationScores,
@@ -116,8 +117,10 @@ class Engine:
         if self.teacher is not None and taught is not None:
             objective = replace(self.teacher.objective, own=own)
 
+        dropout = QuickDropout(self.pruned.model)
+
         def shortly(model: nn.Module, batch: Batch) -> Tensor:
-            with self.short():
+            with self.short(), dropout:
                 return objective(model, batch)
 
         def hold() -> None:
