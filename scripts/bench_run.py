@@ -157,7 +157,7 @@ def trainer_loop(given: argparse.Namespace, folder: Path, out: Path, seed: int) 
                 weight_decay=0.01,
                 bf16=given.precision == "bf16",
                 use_cpu=given.device == "cpu",
-                train_sampling_strategy="group_by_length",
+                train_sampling_strategy=given.sampling,
                 seed=seed,
                 save_strategy="no",
                 report_to="none",
@@ -264,6 +264,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    how = "how the Trainer makes its batches; ours are of similar lengths"
+    ways = ["random", "group_by_length"]
+    parser.add_argument("--sampling", default=ways[1], choices=ways, help=how)
     parser.add_argument("--only", choices=["ours", "trainer"], help="time one side alone")
     parser.add_argument("--json", type=Path, default=Path("bench_run.json"))
     parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)

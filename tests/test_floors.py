@@ -12,7 +12,7 @@ FLOORS = [
     {"errors"},
     {"durable", "launcher", "offline", "ranges", "scores", "signals"},
     {"config", "pruning", "records", "sparse"},
-    {"data", "model", "training", "evaluation", "checkpoint", "tracking", "report"}
+    {"control", "data", "model", "training", "evaluation", "checkpoint", "tracking", "report"}
     | {"hub", "inspection", "locating", "machine", "shrinking"},
     {"prediction"},
     {"dropout", "evidence", "first_token", "teacher", "facts", "plan", "run_state"},

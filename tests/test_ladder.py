@@ -23,6 +23,7 @@ from support import (
 from transformers import AutoModelForSequenceClassification
 
 from pruneloop import pipeline
+from pruneloop.command.run import check_command
 from pruneloop.command.verbs import evaluate, report
 from pruneloop.config import Config, Criterion, PretrainedModel, UnitPruneConfig
 from pruneloop.errors import CheckpointError, ConfigError, EnvironmentFault, InputError
@@ -191,7 +192,7 @@ def test_the_others_prune_a_checkpoint_and_follow_round_0() -> None:
 )
 def test_what_a_ladder_excludes(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        config_of(*words)
+        check_command(config_of(*words), swept=False)
 
 
 def test_the_extra_is_asked_for_before_anything(

@@ -13,7 +13,6 @@ from pruneloop.config import (
     ClassWeights,
     Config,
     DistillConfig,
-    ModelConfig,
     Normalization,
     PretrainedModel,
     UnitPruneConfig,
@@ -59,12 +58,8 @@ def read_rows(config: Config) -> Splits:
     split = load_splits(config.data)
     if config.finetune.dense_epochs > 0:
         return split
-    return split.in_order_of(labels_of(config.model), _whose(config.model))
-
-
-def _whose(config: ModelConfig) -> str:
-    assert isinstance(config, PretrainedModel)
-    return f"model.name={config.name}"
+    assert isinstance(config.model, PretrainedModel)
+    return split.in_order_of(labels_of(config.model), f"model.name={config.model.name}")
 
 
 def assemble(config: Config, split: Splits, accelerator: Accelerator, scores: Path) -> Parts:

@@ -471,27 +471,6 @@ class Config(Checked):
         if isinstance(self.prune, PatternPruneConfig) and self.budget.max_drop is not None:
             pattern = f"prune.pattern={self.prune.pattern}: there is no half of a pattern to try"
             raise refused("budget.max_drop", self.budget.max_drop, f"excludes {pattern}")
-        if self.ladder:
-            self._check_ladder()
-
-    def _check_ladder(self) -> None:
-        """Make sure that every rung is half of another one, and that a budget judges it."""
-        prune = self.prune
-        if not isinstance(prune, UnitPruneConfig) or prune.prunes_layers:
-            what = "needs prune=units with prune.units=[ffn] or [ffn,heads]; layers it adds"
-            raise refused("ladder", "true", what, "try experiment=smallest")
-        for key, value, wanted in (
-            ("rounds", self.rounds, 1),
-            ("prune.amount", prune.amount, 0.5),
-            ("control", self.control, False),
-            ("rewind.weights", self.rewind.weights, False),
-        ):
-            if value != wanted:
-                hint = f"a rung is one round that takes half; leave it at {wanted}"
-                raise refused(key, value, "excludes ladder=true", hint)
-        if self.budget.max_drop is None:
-            hint = "try budget.max_drop=0.01"
-            raise refused("budget.max_drop", "null", "must say what a rung may lose", hint)
 
     def _check_given_model(self) -> None:
         """Make sure that there is a trained model for round 0 to measure."""

@@ -22,6 +22,7 @@ from pruneloop.pruning import PrunedModel
 from pruneloop.records import DataFacts, RunFacts
 from pruneloop.redaction import public
 from pruneloop.report.language import spoken
+from pruneloop.report.table import plan_table
 
 
 def run_facts(
@@ -54,6 +55,16 @@ def run_facts(
         language=spoken(config.report.language.name),
         config=flat(config),
         versions=_versions(accelerator),
+    )
+
+
+def announcement(facts: RunFacts, zeros: Sequence[tuple[int, int]], matrices: int) -> str:
+    """Return in words what is about to happen; `zeros` as in `run_facts`."""
+    return (
+        f"model: {facts.parameters:,} parameters, {facts.prunable:,} of them prunable in "
+        f"{matrices} matrices; {facts.processes} process(es) on {facts.device} "
+        f"({facts.hardware}), {facts.precision}\n"
+        f"plan:\n{plan_table(zeros, facts.prunable, facts.parameters)}"
     )
 
 

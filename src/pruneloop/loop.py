@@ -5,13 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pruneloop.checkpointer import Checkpointer, Live
-from pruneloop.engine import Engine, Split
+from pruneloop.engine import Engine
 from pruneloop.errors import EmptyMatrix
-from pruneloop.evaluation import Scores
 from pruneloop.plan import Plan
 from pruneloop.recorder import Recorder
 from pruneloop.run_state import RunState, Stage
-from pruneloop.training import FineTuning
 from pruneloop.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -36,7 +34,7 @@ class Loop:
     @property
     def watch(self) -> Watch:
         """What looks after the stages."""
-        return Watch(self.live, self.checkpointer, self.recorder)
+        return Watch(self.plan, self.engine, self.live, self.checkpointer, self.recorder)
 
     def run(self) -> None:
         """Go on to the end.
@@ -52,7 +50,7 @@ class Loop:
             if state.stage is Stage.PRUNE:
                 self.prune()
             elif state.stage is Stage.SHOCK:
-                state.draft.shock_accuracy = self.measure(self.engine.held_out.validation).accuracy
+                state.draft.shock_accuracy = self.watch.validate().accuracy
                 state.stage = Stage.TRAIN
             elif state.stage is Stage.TRAIN:
                 self.train()
@@ -73,7 +71,7 @@ class Loop:
         """
         state, pruned = self.live.state, self.live.pruned
         if state.round == 1:
-            self.ask_teacher()
+            self.watch.teach()
         method = self.plan.method(state.round)
         recipe = self.plan.recipe(state.round)
         drops = self.plan.drops(state.round, state.factor, pruned.masks)
@@ -101,12 +99,6 @@ class Loop:
             state.stage = Stage.DONE
             self.checkpointer.save(self.live)
 
-    def ask_teacher(self) -> None:
-        """Have the teacher, which is still the model itself, judge the training rows once."""
-        with self.watch.over("teacher", self.engine.batches) as look:
-            self.live.taught = self.engine.teach(look)
-        self.checkpointer.archive_taught(self.live)
-
     def train(self) -> None:
         """Fine-tune with the round's recipe."""
         live, state = self.live, self.live.state
@@ -115,12 +107,12 @@ class Loop:
             recipe = self.plan.recipe(state.round)
             live.tuning = self.engine.fine_tuning(state.round, recipe, live.taught, live.moved)
         tuning = live.tuning
-        self.seal(tuning)  # a stop may have come right before
+        self.watch.seal(tuning)  # a stop may have come right before
         with self.recorder.training(state, tuning.steps, tuning.step) as bar:
             for progress in tuning:
                 self.recorder.step(state, progress, bar)
                 self.checkpointer.after_step(progress.step, live)
-                self.seal(tuning)
+                self.watch.seal(tuning)
         if self.plan.finetune.keep_best and tuning.steps:
             best = state.draft.best_epoch(self.plan.budget.metric.name)
             self.checkpointer.go_back(live, best)
@@ -128,23 +120,11 @@ class Loop:
         state.draft.steps = tuning.steps
         live.tuning = None
 
-    def seal(self, tuning: FineTuning) -> None:
-        """Seal the weights that a later step goes back to: for rewinding, and the best epoch's."""
-        draft = self.live.state.draft
-        if self.plan.is_early(self.live.state.round, tuning.step, tuning.steps):
-            self.checkpointer.archive_early(self.live)
-        if not self.plan.every_epoch or len(draft.epochs) == tuning.epochs:
-            return
-        draft.add_epoch(self.measure(self.engine.held_out.validation))
-        best = draft.best_epoch(self.plan.budget.metric.name)
-        if self.plan.finetune.keep_best and best == len(draft.epochs):
-            self.checkpointer.archive_epoch(self.live)
-
     def close_round(self) -> None:
         """Measure the round, put it on record, and keep it or undo it."""
-        state, pruned, held_out = self.live.state, self.live.pruned, self.engine.held_out
+        state, pruned = self.live.state, self.live.pruned
         pruned.check()
-        validation, test = map(self.measure, (held_out.validation, held_out.test))
+        validation, test = self.watch.validate(), self.watch.test()
         record = state.record(pruned, validation, test, self.plan.accepts)
         if record.kept:
             state.predict(test)
@@ -159,8 +139,3 @@ class Loop:
         state.next_round()
         if self.plan.enough(state.round, state.factor, pruned.masks):
             state.stage = Stage.DONE
-
-    def measure(self, split: Split) -> Scores:
-        """Score the model on a split."""
-        with self.watch.over(split.name, split.loader) as look:
-            return self.engine.measure(split, look)

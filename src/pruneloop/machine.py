@@ -90,6 +90,8 @@ def processes(
     starts clean. The process group stays: a second one cannot meet in the same store.
     """
     transformers.utils.logging.disable_progress_bar()
+    for name in ("datasets", "huggingface_hub"):  # their handlers say what the log says already
+        logging.getLogger(name).handlers.clear()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     threads = torch.get_num_threads()

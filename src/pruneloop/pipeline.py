@@ -14,10 +14,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from pruneloop.assembly import Parts, assemble, read_rows
 from pruneloop.checkpoint import STATE, StateFolder
 from pruneloop.checkpointer import Checkpointer, Live, resume, take_over
-from pruneloop.config import Config, Criterion, Precision, PretrainedModel, Tracker, flat
+from pruneloop.config import Config, PretrainedModel, Tracker, flat
+from pruneloop.control import control_of, quietly
 from pruneloop.dense import DenseRound, dense_identity
 from pruneloop.exports.handover import report, write_checkpoint, write_pages
-from pruneloop.facts import run_facts
+from pruneloop.facts import announcement, run_facts
 from pruneloop.hub import check_upload, push
 from pruneloop.identity import find_saved, identity, is_finished, same_arithmetic
 from pruneloop.launcher import program
@@ -30,14 +31,11 @@ from pruneloop.machine import (
     processes,
 )
 from pruneloop.model.build import check_name
-from pruneloop.plan import Plan
-from pruneloop.pruning import Lines, UnitMethod, check_scope
+from pruneloop.pruning import check_scope
 from pruneloop.recorder import Recorder, status, write_running
-from pruneloop.records import RoundRecord, RunFacts, RunFolder, last_kept
+from pruneloop.records import RoundRecord, RunFolder, last_kept
 from pruneloop.report.summary import summary
-from pruneloop.report.table import plan_table
 from pruneloop.run_state import RunState, Stage
-from pruneloop.shrinking import is_known
 from pruneloop.signals import stop_requests
 from pruneloop.tracking import Tracking, check_tracker
 
@@ -61,8 +59,8 @@ def run(
         accepted: called on the main process once the folder is known to be this run's.
     """
     # Before anything is compared or written: a run goes on in the precision that it began in.
-    config, precision = _with_precision(config)
-    _log_once()
+    precision = chosen_precision(config.device, config.finetune.precision)
+    config = replace(config, finetune=replace(config.finetune, precision=precision))
     check_before_loading(config)
     with processes(config.device, precision, config.tracker, path) as accelerator:
         # The main process's: the others have folders of their own, which nobody looks into.
@@ -81,46 +79,16 @@ def run(
             place = _Place(folder, states, accelerator, stop_requested, shared, accepted)
             records = _go_on(config, overrides, place)
         if main and config.push_to_hub is not None:  # the run is done, also if this is refused
-            _upload(folder, config.push_to_hub, last_kept(records))
+            said = f"{last_kept(records).sparsity:.2%} sparse"
+            log.info(f"uploaded:   {push(folder.checkpoint, config.push_to_hub, said)}")
     if config.control:
-        _run_control(config, folder, overrides, main)
+        with quietly():
+            run(control_of(config, folder), folder.control, overrides)
+    if main and config.control:
+        report(folder)
     if main:
         log.info("\n".join(summary(folder, program())))
     return records
-
-
-def _log_once() -> None:
-    """Leave the libraries' lines to the log: their own handlers would say each a second time."""
-    for name in ("datasets", "huggingface_hub"):
-        logging.getLogger(name).handlers.clear()
-
-
-def _with_precision(config: Config) -> tuple[Config, Precision]:
-    """Return a configuration with the precision that is meant by `auto`, and that."""
-    chosen = chosen_precision(config.device, config.finetune.precision)
-    return replace(config, finetune=replace(config.finetune, precision=chosen)), chosen
-
-
-def _upload(folder: RunFolder, name: str, kept: RoundRecord) -> None:
-    log.info(f"uploaded:   {push(folder.checkpoint, name, f'{kept.sparsity:.2%} sparse')}")
-
-
-def _run_control(config: Config, folder: RunFolder, overrides: list[str], main: bool) -> None:
-    """Run the same plan with random weights, a run of its own within the run's folder."""
-    log.info("control: the same plan with random weights ...")
-    prune = replace(config.prune, criterion=Criterion.random)
-    budget = replace(config.budget, max_drop=None)
-    control = replace(config, prune=prune, budget=budget, control=False)
-    control.tracker, control.push_to_hub = Tracker.none, None
-    control.start_from = str(folder.path)
-    logger, level = logging.getLogger(), logging.getLogger().level
-    logger.setLevel(logging.WARNING)  # its lines would be taken for the run's own
-    try:
-        run(control, folder.control, overrides)
-    finally:
-        logger.setLevel(level)
-    if main:
-        report(folder)
 
 
 def check_before_loading(config: Config) -> None:
@@ -185,9 +153,8 @@ def _go_on(config: Config, overrides: list[str], place: _Place) -> list[RoundRec
             log.info(f"going on in {folder.path} from round {saved.position['round']}")
             live = resume(saved, own, states, parts.plan, parts.engine)
         _run_rounds(config, folder, parts, live, saver)
+    _leave(folder.checkpoint, folder, parts, live.state)
     if main:
-        with parts.engine.plain():
-            _leave(folder.checkpoint, folder, parts, live.state)
         write_pages(folder, split, parts.data.test.rows, live.state.predictions)
     accelerator.wait_for_everyone()
     return live.state.records
@@ -204,7 +171,7 @@ def _write_facts(config: Config, overrides: list[str], folder: RunFolder, parts:
         parts.plan.zeros,
         parts.engine.accelerator,
     )
-    _announce(facts, parts.plan, len(parts.pruned.masks))
+    log.info(announcement(facts, parts.plan.zeros, len(parts.pruned.masks)))
     folder.write_facts(facts)
     folder.write_rejected(parts.split.rejected)
 
@@ -247,31 +214,16 @@ def _run_rounds(
 
 def _leave_round(folder: RunFolder, parts: Parts, state: RunState) -> None:
     """Leave the checkpoint of the round that has just been kept in rounds/NN/."""
-    if parts.engine.accelerator.is_main_process:
-        folder.rounds.mkdir(exist_ok=True)
-        with parts.engine.plain():
-            _leave(folder.rounds / f"{state.records[-1].round:02d}", folder, parts, state)
-    parts.engine.accelerator.wait_for_everyone()
+    _leave(folder.rounds / f"{state.records[-1].round:02d}", folder, parts, state)
 
 
 def _leave(target: Path, folder: RunFolder, parts: Parts, state: RunState) -> None:
-    pruned, method = parts.pruned, parts.plan.method(1)
-    lines = isinstance(method, UnitMethod) or isinstance(method.groups.units, Lines)
-    units = lines and is_known(parts.classifier.model)
-    layers = pruned.layers.kept if pruned.layers else None
-    write_checkpoint(
-        target, folder, parts.split, parts.classifier, pruned.masks, state.records, units, layers
-    )
-
-
-# -- words -----------------------------------------------------------------------------
-
-
-def _announce(facts: RunFacts, plan: Plan, matrices: int) -> None:
-    """Say what is about to happen."""
-    log.info(
-        f"model: {facts.parameters:,} parameters, {facts.prunable:,} of them prunable in "
-        f"{matrices} matrices; {facts.processes} process(es) on {facts.device} "
-        f"({facts.hardware}), {facts.precision}"
-    )
-    log.info(f"plan:\n{plan_table(plan.zeros, facts.prunable, facts.parameters)}")
+    """Leave the model as it is now; the other processes wait for the main one."""
+    if parts.engine.accelerator.is_main_process:
+        target.parent.mkdir(exist_ok=True)
+        lines = parts.plan.method(1).takes_lines
+        with parts.engine.plain():
+            write_checkpoint(
+                target, folder, parts.split, parts.classifier, parts.pruned, state.records, lines
+            )
+    parts.engine.accelerator.wait_for_everyone()

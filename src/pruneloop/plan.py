@@ -1,6 +1,6 @@
 """What a run sets out to do: how much each round prunes, how it trains, when it is enough."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pruneloop.config import (
@@ -146,29 +146,28 @@ def _check_amount(amount: float | None, budget: BudgetConfig) -> None:
         )
 
 
+_CRITERIA: Mapping[Criterion, criteria.Criterion] = {
+    Criterion.magnitude: criteria.Magnitude(),
+    Criterion.taylor: criteria.Taylor(),
+    Criterion.wanda: criteria.Wanda(),
+    Criterion.movement: criteria.Movement(),
+}
+
+
 def method_for(
     config: PruneConfig, seed: int, number: int, heads: int = 1, first_stays: bool = False
 ) -> Method | UnitMethod:
     """Return the pruning method of a round; only `random` depends on seed and round."""
-    criterion: criteria.Criterion
-    match config.criterion:
-        case Criterion.magnitude:
-            criterion = criteria.Magnitude()
-        case Criterion.random:
-            criterion = criteria.Random(seed * 1_000_003 + number)
-        case Criterion.taylor:
-            criterion = criteria.Taylor()
-        case Criterion.wanda:
-            criterion = criteria.Wanda()
-        case Criterion.movement:
-            criterion = criteria.Movement()
+    by_chance = config.criterion == Criterion.random
+    drawn = criteria.Random(seed * 1_000_003 + number)
+    criterion = drawn if by_chance else _CRITERIA[config.criterion]
     if isinstance(config, PatternPruneConfig):
         n, m = config.pattern
         return Method(criterion, Blocks(n, m))
     together = config.group == Group["global"]
     if isinstance(config, UnitPruneConfig) and config.prunes_layers:
-        random = config.criterion == Criterion.random
-        return UnitMethod(criterion if random else criteria.Absence(), LayerGroups(first_stays), 2)
+        ranked = criterion if by_chance else criteria.Absence()
+        return UnitMethod(ranked, LayerGroups(first_stays), 2)
     if isinstance(config, UnitPruneConfig):
         # Norms of weights add up as squares, first-order changes of the loss as they are.
         n = 1 if config.criterion == Criterion.taylor else 2
@@ -196,7 +195,7 @@ def recipe_for(config: FinetuneConfig, number: int, label_weights: Sequence[floa
 def _planned(config: PruneConfig, rounds: int, method: Method | UnitMethod, masks: Masks) -> Drops:
     kept, target = method.units(masks), config.target_sparsity
     if isinstance(method.groups, Blocks):
-        return _by_pattern(method.groups, rounds, masks)
+        return method.groups.drops(rounds, masks)
     if target is None:
         assert config.amount is not None
         return drops_by_amount(kept, rounds, config.amount)
@@ -205,29 +204,6 @@ def _planned(config: PruneConfig, rounds: int, method: Method | UnitMethod, mask
         return drops_to_target(total, kept, rounds, target, config.schedule.name)
     except ValueError as error:
         raise ConfigError(f"prune.target_sparsity={target}: {error}") from None
-
-
-def _by_pattern(blocks: Blocks, rounds: int, masks: Masks) -> Drops:
-    """Return the drops that take one weight out of each block a round, as long as the pattern says.
-
-    Raises:
-        ConfigError: the blocks do not fit a matrix, or there are too few rounds.
-    """
-    drops: Drops = [[] for _ in range(rounds)]
-    pattern = f"prune.pattern=[{blocks.n},{blocks.m}]"
-    for name, mask in masks.items():
-        kept = blocks.kept(mask)
-        if kept is None:
-            raise ConfigError(
-                f"{pattern}: {name} does not divide into blocks of {blocks.m} that keep equally "
-                f"many; take it out by prune.exclude=[{name}]"
-            )
-        turns = max(kept - blocks.n, 0)
-        if turns > rounds:
-            raise ConfigError(f"rounds={rounds}: {pattern} takes one a round; try rounds={turns}")
-        for index in range(rounds):
-            drops[index].append(mask.numel() // blocks.m if index < turns else 0)
-    return drops
 
 
 def _check_room(

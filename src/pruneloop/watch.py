@@ -1,17 +1,23 @@
-"""What looks after a stage between its batches: its bar, saving when due, stopping when asked."""
+"""What looks after a stage: its bar, saving when due, stopping when asked, sealing weights."""
 
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pruneloop.checkpointer import Checkpointer, Live
+from pruneloop.engine import Engine, Split
+from pruneloop.evaluation import Scores
+from pruneloop.plan import Plan
 from pruneloop.recorder import Recorder
+from pruneloop.training import FineTuning
 
 
 @dataclass(frozen=True)
 class Watch:
     """Shows how far a stage is, saves when it is time, and stops where a signal asks for it."""
 
+    plan: Plan
+    engine: Engine
     live: Live
     checkpointer: Checkpointer
     recorder: Recorder
@@ -30,3 +36,33 @@ class Watch:
                 self.look()
 
             yield look
+
+    def validate(self) -> Scores:
+        """Score the model on validation."""
+        return self._measure(self.engine.held_out.validation)
+
+    def test(self) -> Scores:
+        """Score the model on test."""
+        return self._measure(self.engine.held_out.test)
+
+    def _measure(self, split: Split) -> Scores:
+        with self.over(split.name, split.loader) as look:
+            return self.engine.measure(split, look)
+
+    def teach(self) -> None:
+        """Have the teacher, where there is one, judge the training rows once."""
+        with self.over("teacher", self.engine.batches) as look:
+            self.live.taught = self.engine.teach(look)
+        self.checkpointer.archive_taught(self.live)
+
+    def seal(self, tuning: FineTuning) -> None:
+        """Seal the weights that a later step goes back to: for rewinding, and the best epoch's."""
+        draft = self.live.state.draft
+        if self.plan.is_early(self.live.state.round, tuning.step, tuning.steps):
+            self.checkpointer.archive_early(self.live)
+        if not self.plan.every_epoch or len(draft.epochs) == tuning.epochs:
+            return
+        draft.add_epoch(self.validate())
+        best = draft.best_epoch(self.plan.budget.metric.name)
+        if self.plan.finetune.keep_best and best == len(draft.epochs):
+            self.checkpointer.archive_epoch(self.live)

@@ -6,7 +6,7 @@ import sys
 
 from pruneloop import launcher
 from pruneloop.command.explain import Errors
-from pruneloop.command.output import check_tokens, guard_output
+from pruneloop.command.output import check_tokens, guard_output, say_the_last_words
 from pruneloop.command.verbs import VERBS
 from pruneloop.signals import finish_undisturbed, remember_signals, watch_parent
 
@@ -35,14 +35,5 @@ def main() -> None:
 
             run(sys.argv[1:], errors)
     finish_undisturbed()
-    _say_the_last_words()
+    say_the_last_words()
     sys.exit(errors.exit_code)
-
-
-def _say_the_last_words() -> None:
-    """Flush what was printed; where a terminal is gone, that must not change the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

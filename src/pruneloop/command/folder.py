@@ -18,10 +18,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from pruneloop.command.explain import explain
 from pruneloop.durable import write_atomically
-from pruneloop.errors import Preempted, utf8
+from pruneloop.errors import FolderInUse, PeerLost, Preempted, utf8
 from pruneloop.records import RunFolder
-from pruneloop.redaction import public
+from pruneloop.redaction import public, without_secrets
 
 _LINES = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
@@ -78,6 +79,25 @@ class JobFiles:
         with suppress(OSError, ValueError):
             if not (_is_locked(self._folder.path) or self._folder.is_done()):
                 self._folder.write_stop(str(stop), stop.exit_code)
+
+    def note_failure(self, error: Exception, made: Path | None) -> None:
+        """Leave in STATUS.json why a command failed, also before its run could say so itself.
+
+        Args:
+            made: the outermost folder that the command has made, which goes while it is empty.
+        """
+        if isinstance(error, (FolderInUse, PeerLost)):
+            return  # STATUS.json speaks of another process
+        path = self._folder.path.resolve()
+        if made is not None and remove_empty(path, made):
+            return  # the command came to nothing, and nothing is there to speak of it
+        known = explain(error)
+        message, code = (
+            (str(known), known.exit_code) if known else (without_secrets(repr(error)), 1)
+        )
+        with suppress(OSError, ValueError):  # a folder that is gone must not hide what went wrong
+            self._folder.write_failure(message, code)
+        self.refuse()
 
     def _is_free(self) -> bool:
         """Whether no run has begun in the folder yet."""

@@ -63,3 +63,12 @@ def check_tokens() -> None:
         raise EnvironmentFault(
             f"{name}: holds a space, a line end or another sign that no token has; set it anew"
         )
+
+
+def say_the_last_words() -> None:
+    """Flush what was printed; where a terminal is gone, that must not change the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

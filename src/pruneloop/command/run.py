@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import chdir, suppress
+from contextlib import chdir
 from pathlib import Path
 
 import hydra
@@ -20,7 +20,7 @@ from pruneloop.command.choices import conf_folder
 from pruneloop.command.completion import complete
 from pruneloop.command.composition import to_config
 from pruneloop.command.explain import Errors, explain
-from pruneloop.command.folder import JobFiles, remove_empty
+from pruneloop.command.folder import JobFiles
 from pruneloop.command.gate import checked
 from pruneloop.command.output import guard_output
 from pruneloop.command.sweep import RunHook, requeue, summarise
@@ -29,16 +29,14 @@ from pruneloop.config import Config, HubData, PretrainedModel, register_schema
 from pruneloop.errors import (
     ConfigError,
     EnvironmentFault,
-    FolderInUse,
     InvariantError,
-    PeerLost,
     Preempted,
     PruneloopError,
     reason,
 )
+from pruneloop.ladder.rungs import check_ladder
 from pruneloop.offline import keep_to_cache_without_hub
 from pruneloop.records import RunFolder, last_kept
-from pruneloop.redaction import without_secrets
 from pruneloop.signals import heed_signals, watch_parent
 
 
@@ -77,7 +75,7 @@ def _launch(words: Sequence[str], errors: Errors) -> None:
             raise
         except Exception as error:
             if files is not None:
-                _note_failure(error, files)
+                files.note_failure(error, RunHook.made)
             errors.show(error)
             if launcher.world_size() > 1 and _may_be_alone(error):
                 sys.exit(errors.exit_code)  # the others wait for this process, until it ends
@@ -114,22 +112,16 @@ def _share_the_first_folder() -> None:
 def _execute(composed: DictConfig, files: JobFiles | None) -> float | list[float] | None:
     """Run one configuration; return what a search is to maximise, if there is one."""
     config = to_config(composed)
+    hydra_config = HydraConfig.get()
+    swept = hydra_config.mode == RunMode.MULTIRUN
+    check_command(config, swept)
     keep_to_cache_without_hub(_named(config))
     # torch and transformers take seconds to load: only once the configuration is right.
     from pruneloop import pipeline
     from pruneloop.report.answer import at_chance
 
-    hydra_config = HydraConfig.get()
-    if config.push_to_hub is not None and hydra_config.mode == RunMode.MULTIRUN:
-        raise ConfigError(
-            f"push_to_hub={config.push_to_hub}: the points of a sweep would overwrite each "
-            "other; run the one to upload by itself, in its folder"
-        )
-    if config.ladder and hydra_config.mode == RunMode.MULTIRUN:
-        raise ConfigError("ladder=true: is many runs, and no point of a sweep; leave out -m")
     overrides = list(hydra_config.overrides.task)
     folder = Path(hydra_config.runtime.output_dir)
-    swept = hydra_config.mode == RunMode.MULTIRUN
     shared = folder.parent / "round0" if swept else None
     accepted = files.accept if files else None
     # Paths are meant from where they were typed, also where hydra.job.chdir has led elsewhere.
@@ -154,6 +146,19 @@ def _execute(composed: DictConfig, files: JobFiles | None) -> float | list[float
     return [kept.sparsity, kept.accuracy] if isinstance(direction, ListConfig) else kept.sparsity
 
 
+def check_command(config: Config, swept: bool) -> None:
+    """Check what a sweep cannot do, and what a ladder cannot."""
+    if config.push_to_hub is not None and swept:
+        raise ConfigError(
+            f"push_to_hub={config.push_to_hub}: the points of a sweep would overwrite each "
+            "other; run the one to upload by itself, in its folder"
+        )
+    if config.ladder and swept:
+        raise ConfigError("ladder=true: is many runs, and no point of a sweep; leave out -m")
+    if config.ladder:
+        check_ladder(config)
+
+
 def _named(config: Config) -> list[str]:
     """Return what a run loads by its name on the hub, or from a folder."""
     data, model, teacher = config.data, config.model, config.distill.teacher
@@ -165,17 +170,3 @@ def _named(config: Config) -> list[str]:
 def _may_be_alone(error: Exception) -> bool:
     """Whether an error may be that of one process of several, and not of all."""
     return isinstance(error, EnvironmentFault) or not isinstance(error, PruneloopError)
-
-
-def _note_failure(error: Exception, files: JobFiles) -> None:
-    """Leave in STATUS.json why a command failed, also before its run could say so itself."""
-    if isinstance(error, (FolderInUse, PeerLost)):
-        return  # STATUS.json speaks of another process
-    path = Path(HydraConfig.get().runtime.output_dir).resolve()
-    if RunHook.made is not None and remove_empty(path, RunHook.made):
-        return  # the command came to nothing, and nothing is there to speak of it
-    known = explain(error)
-    message, code = (str(known), known.exit_code) if known else (without_secrets(repr(error)), 1)
-    with suppress(OSError, ValueError):  # a folder that is gone must not hide what went wrong
-        RunFolder(path).write_failure(message, code)
-    files.refuse()

@@ -11,10 +11,11 @@ from pruneloop.exports.checkpoint import export
 from pruneloop.exports.predictions import prediction_rows
 from pruneloop.exports.smaller import without_units
 from pruneloop.model.build import Classifier
-from pruneloop.pruning import Masks
+from pruneloop.pruning import PrunedModel
 from pruneloop.records import RoundRecord, RunFolder
 from pruneloop.report.card import model_card
 from pruneloop.run_state import Predictions
+from pruneloop.shrinking import is_known
 
 log = logging.getLogger(__name__)
 
@@ -24,16 +25,14 @@ def write_checkpoint(
     folder: RunFolder,
     split: Splits,
     classifier: Classifier,
-    masks: Masks,
+    pruned: PrunedModel,
     records: Sequence[RoundRecord],
-    units: bool = False,
-    layers: Sequence[int] | None = None,
+    lines: bool,
 ) -> None:
     """Write the model as it is now, with the card that its records make.
 
     Args:
-        units: whole units were pruned; the model is written without them.
-        layers: the numbers of those that are left; None for all.
+        lines: whole rows, columns or units were pruned: it is written without the units.
 
     Raises:
         InvariantError: it does not come back as it was.
@@ -43,8 +42,9 @@ def write_checkpoint(
     assert facts is not None
     card = model_card(facts, records)
     texts = texts_of(split.validation)[:32]
-    model, tokenizer = classifier.model, classifier.tokenizer
-    if units:
+    model, tokenizer, masks = classifier.model, classifier.tokenizer, pruned.masks
+    if lines and is_known(model):
+        layers = pruned.layers.kept if pruned.layers else None
         smaller = without_units(model, tokenizer, masks, texts, layers)
         model, masks, card = smaller.model, smaller.masks, card + smaller.note
     export(model, tokenizer, masks, target, texts, card)

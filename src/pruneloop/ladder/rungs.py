@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pruneloop.config import Config, Criterion, PretrainedModel, Tokenizer, UnitPruneConfig
+from pruneloop.ranges import refused
 
 FIRST = "ffn2"
 """The rung whose run trains round 0."""
@@ -49,6 +50,30 @@ class Start:
 
     checkpoint: Path
     dense: Path
+
+
+def check_ladder(config: Config) -> None:
+    """Make sure that every rung is half of another one, and that a budget judges it.
+
+    Raises:
+        ConfigError: it is not so.
+    """
+    prune = config.prune
+    if not isinstance(prune, UnitPruneConfig) or prune.prunes_layers:
+        what = "needs prune=units with prune.units=[ffn] or [ffn,heads]; layers it adds"
+        raise refused("ladder", "true", what, "try experiment=smallest")
+    for key, value, wanted in (
+        ("rounds", config.rounds, 1),
+        ("prune.amount", prune.amount, 0.5),
+        ("control", config.control, False),
+        ("rewind.weights", config.rewind.weights, False),
+    ):
+        if value != wanted:
+            hint = f"a rung is one round that takes half; leave it at {wanted}"
+            raise refused(key, value, "excludes ladder=true", hint)
+    if config.budget.max_drop is None:
+        hint = "try budget.max_drop=0.01"
+        raise refused("budget.max_drop", "null", "must say what a rung may lose", hint)
 
 
 def first_run(config: Config, earlier: Path | None) -> Config:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pruneloop.errors import InvariantError
+from pruneloop.errors import ConfigError, InvariantError
 from pruneloop.pruning.groups import Single
+from pruneloop.pruning.schedule import Drops
 
 Tensors = Mapping[str, Tensor]
 
@@ -36,6 +37,30 @@ class Blocks:
             return None
         counts = mask.view(-1, self.m).sum(dim=1)
         return int(counts[0]) if bool((counts == counts[0]).all()) else None
+
+    def drops(self, rounds: int, masks: Tensors) -> Drops:
+        """Return the drops that take one weight out of each block a round, while there are any.
+
+        Raises:
+            ConfigError: the blocks do not fit a matrix, or there are too few rounds.
+        """
+        drops: Drops = [[] for _ in range(rounds)]
+        pattern = f"prune.pattern=[{self.n},{self.m}]"
+        for name, mask in masks.items():
+            kept = self.kept(mask)
+            if kept is None:
+                raise ConfigError(
+                    f"{pattern}: {name} does not divide into blocks of {self.m} that keep equally "
+                    f"many; take it out by prune.exclude=[{name}]"
+                )
+            turns = max(kept - self.n, 0)
+            if turns > rounds:
+                raise ConfigError(
+                    f"rounds={rounds}: {pattern} takes one a round; try rounds={turns}"
+                )
+            for index in range(rounds):
+                drops[index].append(mask.numel() // self.m if index < turns else 0)
+        return drops
 
     def room(self, mask: Tensor) -> int:
         """Return how many weights a matrix can lose before each block has only `n`."""

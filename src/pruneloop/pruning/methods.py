@@ -31,6 +31,11 @@ class Method:
         """The evidence that `prune` wants to be given."""
         return self.criterion.needs
 
+    @property
+    def takes_lines(self) -> bool:
+        """Whether whole rows or columns go, and so perhaps whole units of a layer."""
+        return isinstance(self.groups.units, Lines)
+
     def units(self, masks: Masks) -> list[int]:
         """Return how many units each group still keeps."""
         alive = self.groups.units.alive

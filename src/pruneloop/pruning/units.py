@@ -143,6 +143,11 @@ class UnitMethod:
         """The evidence that `prune` wants to be given."""
         return self.criterion.needs
 
+    @property
+    def takes_lines(self) -> bool:
+        """Whether whole rows or columns go: always."""
+        return True
+
     def units(self, masks: Masks) -> list[int]:
         """Return how many units each group still keeps."""
         return [sum(_alive(b, masks) for b in group) for group in self._blocks(masks)]
