@@ -71,10 +71,10 @@ MUTANTS = (
     Mutant(
         "per-rank random masks",
         "src/pruneloop/plan.py",
-        "            criterion = criteria.Random(seed * 1_000_003 + number)\n",
-        "            import os\n\n"
-        '            rank = int(os.environ.get("RANK", "0"))\n'
-        "            criterion = criteria.Random(seed * 1_000_003 + number + rank)\n",
+        "    drawn = criteria.Random(seed * 1_000_003 + number)\n",
+        "    import os\n\n"
+        '    rank = int(os.environ.get("RANK", "0"))\n'
+        "    drawn = criteria.Random(seed * 1_000_003 + number + rank)\n",
         ("tests/test_processes.py",),
     ),
     Mutant(

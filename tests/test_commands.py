@@ -16,9 +16,9 @@ from pruneloop.command.choices import GROUPS
 from pruneloop.command.completion import complete
 from pruneloop.command.composition import explain_composition, to_config
 from pruneloop.command.explain import Errors
-from pruneloop.command.gate import checked
 from pruneloop.command.help import group_help, whole_help
 from pruneloop.command.run import run
+from pruneloop.command.words import checked
 from pruneloop.config import known_fields, known_keys
 from pruneloop.errors import ConfigError, PruneloopError
 

@@ -21,10 +21,10 @@ from pruneloop.command.completion import complete
 from pruneloop.command.composition import to_config
 from pruneloop.command.explain import Errors, explain
 from pruneloop.command.folder import JobFiles
-from pruneloop.command.gate import checked
 from pruneloop.command.output import guard_output
 from pruneloop.command.sweep import RunHook, requeue, summarise
 from pruneloop.command.verbs import show_help, show_version
+from pruneloop.command.words import checked
 from pruneloop.config import Config, HubData, PretrainedModel, register_schema
 from pruneloop.errors import (
     ConfigError,
