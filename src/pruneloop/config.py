@@ -361,16 +361,17 @@ class UnitPruneConfig(PruneConfig):
             if getattr(self, key) not in allowed:
                 hint = "the units say what is pruned"
                 raise refused(f"prune.{key}", getattr(self, key), "excludes prune.units", hint)
-        if self.max_layer_sparsity != 1:
+        cap, criterion = self.max_layer_sparsity, self.criterion
+        if cap != 1:
             hint = "one unit of a layer always stays"
-            value = self.max_layer_sparsity
-            raise refused("prune.max_layer_sparsity", value, "excludes prune.units", hint)
-        if self.criterion in (Criterion.wanda, Criterion.movement):
-            hint = "try magnitude, taylor or random"
-            raise refused("prune.criterion", self.criterion.name, "does not rank units", hint)
-        if self.prunes_layers and self.criterion == Criterion.taylor:
+            raise refused("prune.max_layer_sparsity", cap, "excludes prune.units", hint)
+        what, ranks = "units", {Criterion.magnitude, Criterion.taylor, Criterion.random}
+        hint = "try magnitude, taylor or random"
+        if self.prunes_layers:
+            what, ranks = "layers", {Criterion.magnitude, Criterion.random}
             hint = "leave it out: layers go by the validation loss without them; or try random"
-            raise refused("prune.criterion", "taylor", "does not rank layers", hint)
+        if criterion not in ranks:
+            raise refused("prune.criterion", criterion.name, f"does not rank {what}", hint)
         self.scope = scope
 
     @property

@@ -162,16 +162,9 @@ def _go_on(config: Config, overrides: list[str], place: _Place) -> list[RoundRec
 
 def _write_facts(config: Config, overrides: list[str], folder: RunFolder, parts: Parts) -> None:
     """Say and write what is about to happen."""
-    facts = run_facts(
-        config,
-        overrides,
-        parts.split,
-        parts.data,
-        parts.pruned,
-        parts.plan.zeros,
-        parts.engine.accelerator,
-    )
-    log.info(announcement(facts, parts.plan.zeros, len(parts.pruned.masks)))
+    pruned, zeros, accelerator = parts.pruned, parts.plan.zeros, parts.engine.accelerator
+    facts = run_facts(config, overrides, parts.split, parts.data, pruned, zeros, accelerator)
+    log.info(announcement(facts, zeros, len(pruned.masks)))
     folder.write_facts(facts)
     folder.write_rejected(parts.split.rejected)
 

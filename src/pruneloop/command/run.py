@@ -2,7 +2,6 @@
 
 import atexit
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -19,10 +18,10 @@ from pruneloop import launcher
 from pruneloop.command.choices import conf_folder
 from pruneloop.command.completion import complete
 from pruneloop.command.composition import to_config
-from pruneloop.command.explain import Errors, explain
+from pruneloop.command.explain import Errors
 from pruneloop.command.folder import JobFiles
 from pruneloop.command.output import guard_output
-from pruneloop.command.sweep import RunHook, requeue, summarise
+from pruneloop.command.sweep import RunHook, requeue, starting, summarise
 from pruneloop.command.verbs import show_help, show_version
 from pruneloop.command.words import checked
 from pruneloop.config import Config, HubData, PretrainedModel, register_schema
@@ -32,7 +31,6 @@ from pruneloop.errors import (
     InvariantError,
     Preempted,
     PruneloopError,
-    reason,
 )
 from pruneloop.ladder.rungs import check_ladder
 from pruneloop.offline import keep_to_cache_without_hub
@@ -85,16 +83,10 @@ def _launch(words: Sequence[str], errors: Errors) -> None:
     if not first:
         _share_the_first_folder()
     try:
-        hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(execute)()
-    except Exception as error:
-        # Optuna's, after a search none of whose points is done; each has said why.
-        if "No trials are completed" in str(error) and errors.exit_code:
-            return
-        # What runs raise was caught above: this is of what starts them.
-        named = [word for word in words if re.match(r"\W*hydra[./](sweeper|launcher)\b", word)]
-        if not named or explain(error) is not None:
-            raise
-        raise ConfigError(f"{' '.join(named)}: cannot be started with ({reason(error)})") from error
+        with starting(words, errors):
+            hydra.main(version_base="1.3", config_path=conf_folder(), config_name="config")(
+                execute
+            )()
     finally:
         if first:
             for folder in RunHook.seen:

@@ -1,8 +1,11 @@
 """What a sweep needs of the command: its folder, its points' names, its way back on Slurm."""
 
 import os
+import re
 import signal
 import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,8 +13,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
+from pruneloop.command.explain import Errors, explain
 from pruneloop.command.folder import cut_secrets, first_missing
 from pruneloop.command.output import say
+from pruneloop.errors import ConfigError, reason
 from pruneloop.records import mark_start
 from pruneloop.signals import heed_signals
 
@@ -73,3 +78,22 @@ def _may_requeue() -> bool:
         ["squeue", "--noheader", "--format=%T", "--jobs", job], capture_output=True, text=True
     )
     return answer.stdout.strip() == "RUNNING"
+
+
+@contextmanager
+def starting(words: Sequence[str], errors: Errors) -> Iterator[None]:
+    """Say in one line that a sweeper or launcher cannot be started; runs tell their own errors.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    try:
+        yield
+    except Exception as error:
+        # Optuna's, after a search none of whose points is done; each has said why.
+        if "No trials are completed" in str(error) and errors.exit_code:
+            return
+        named = [word for word in words if re.match(r"\W*hydra[./](sweeper|launcher)\b", word)]
+        if not named or explain(error) is not None:
+            raise
+        raise ConfigError(f"{' '.join(named)}: cannot be started with ({reason(error)})") from error
