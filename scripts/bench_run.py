@@ -1,13 +1,16 @@
 """A whole run, against the transformers Trainer loop that a good user would write today.
 
-    python scripts/bench_run.py --data /corpora --rows 4000 --hidden 256 --layers 4 --pairs 4
+    python scripts/bench_run.py --data /corpora --hidden 256 --layers 4 --pairs 5 --json mid.json
     python scripts/bench_run.py --rows 1000 --device cuda --precision bf16
+    python scripts/bench_run.py --data /corpora --pairs 5 --against sweep
+    python scripts/bench_run.py --table mid.json tiny.json
 
 Both begin with the same weights, tokenizer and rows (NSMC's, or the built-in sample's without
 --data), train as many epochs a round, and prune 20 % of the encoder's kept weights each round;
 the loop by `torch.nn.utils.prune`. Each is a process of its own, in turns: process CPU time, with
 one thread on a CPU, and wall time. Every pair has a seed of its own. Prints the medians and writes
-all of it as JSON, after every pair: the same command goes on where it was cut off.
+all of it as JSON, after every pair: the same command goes on where it was cut off. `--against
+sweep` has a sweep of four amounts in the Trainer's place; `--table` writes docs/speed.md's table.
 """
 
 import argparse
@@ -27,6 +30,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 AMOUNT = 0.2
+T_OF_5 = 2.776  # Student's t for 95 % and five seeds
 SIZES = (
     *(("rows", 4000), ("test-rows", 1000), ("hidden", 64), ("layers", 2), ("length", 64)),
     *(("batch", 64), ("rounds", 3), ("dense-epochs", 2), ("epochs", 1), ("pairs", 1)),
@@ -104,6 +108,13 @@ def our_line(given: argparse.Namespace, folder: Path, out: Path, seed: int) -> l
     }
     line = [sys.executable, str(ROOT / "train.py"), "data=files", "model=pretrained"]
     return line + [f"{key}={value}" for key, value in words.items()]
+
+
+def sweep_line(given: argparse.Namespace, folder: Path, out: Path, seed: int) -> list[str]:
+    """Return the command of a sweep of four amounts, ours among them."""
+    line = [word for word in our_line(given, folder, out, seed) if "hydra.run.dir" not in word]
+    line.remove(f"prune.amount={AMOUNT}")
+    return [*line, "-m", f"prune.amount={AMOUNT},0.1,0.3,0.4", f"hydra.sweep.dir={out}"]
 
 
 def our_scores(out: Path) -> dict[str, Any]:
@@ -211,13 +222,17 @@ def one_pair(
 ) -> dict[str, dict[str, Any]]:
     """Time both sides once, or the one that is asked for; which comes first alternates."""
     found = {}
-    for side in ("ours", "trainer") if index % 2 == 0 else ("trainer", "ours"):
+    sides = ["ours", given.against]
+    for side in sides if index % 2 == 0 else sides[::-1]:
         out = folder / f"{side}-{index}"
         if given.only not in (None, side):
             continue
         if side == "ours":
             times = timed(our_line(given, folder, out, index), given.device)
             found[side] = times | our_scores(out)
+        elif side == "sweep":
+            times = timed(sweep_line(given, folder, out, index), given.device)
+            found[side] = times | our_scores(out / f"prune.amount={AMOUNT}")
         else:
             own = [sys.executable, __file__, *words, "--side", str(folder), str(out), str(index)]
             times = timed(own, given.device)
@@ -232,15 +247,42 @@ def summary(pairs: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
         side: {key: statistics.median(pair[side][key] for pair in pairs) for key in keys}
         for side in pairs[0]
     }
-    for key in keys[:2] if len(found) > 1 else ():
-        ratios = [pair["ours"][key] / pair["trainer"][key] for pair in pairs]
-        found[f"ratio_of_{key}"] = statistics.median(ratios)
+    if len(found) > 1:
+        other = next(side for side in pairs[0] if side != "ours")
+        for key in keys[:2]:
+            ratios = [pair["ours"][key] / pair[other][key] for pair in pairs]
+            found[f"ratio_of_{key}"] = statistics.median(ratios)
     return found
+
+
+def table(files: list[Path]) -> str:
+    """Return the results of several files as a table in Markdown, of what ran against the Trainer.
+
+    Accuracies are means over the pairs' seeds, with 95 % intervals (Student's t, 5 seeds).
+    """
+    lines = [
+        "| model | numbers | Trainer's batches | pruneloop | Trainer | ratio | accuracy, pruneloop "
+        "| accuracy, Trainer |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for file in files:
+        found = json.loads(file.read_text())
+        asked, median, pairs = found["options"], found["median"], found["pairs"]
+        cells = [f"{asked['layers']} x {asked['hidden']}", asked["precision"]]
+        cells.append({"random": "as they come", "group_by_length": "by length"}[asked["sampling"]])
+        cells += [f"{median[side]['cpu_seconds']:.1f} s" for side in ("ours", "trainer")]
+        cells.append(f"{median['ratio_of_cpu_seconds']:.2f}")
+        for side in ("ours", "trainer"):
+            scores = [pair[side]["test_accuracy"] for pair in pairs]
+            far = T_OF_5 * statistics.stdev(scores) / len(scores) ** 0.5
+            cells.append(f"{statistics.mean(scores):.3f} ± {far:.3f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def options(given: argparse.Namespace) -> dict[str, Any]:
     """Return what the figures depend on: what was asked for, and the source."""
-    free = ("pairs", "json", "side")
+    free = ("pairs", "json", "side", "table")
     source = hashlib.sha256()
     for file in sorted((ROOT / "src").rglob("*.py")):
         source.update(file.read_bytes())
@@ -267,10 +309,14 @@ def main() -> None:
     how = "how the Trainer makes its batches; ours are of similar lengths"
     ways = ["random", "group_by_length"]
     parser.add_argument("--sampling", default=ways[1], choices=ways, help=how)
+    parser.add_argument("--against", default="trainer", choices=["trainer", "sweep"])
     parser.add_argument("--only", choices=["ours", "trainer"], help="time one side alone")
     parser.add_argument("--json", type=Path, default=Path("bench_run.json"))
     parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--table", type=Path, nargs="+", help="write the table of such files")
     given = parser.parse_args()
+    if given.table:
+        return print(table(given.table))
     if given.side:
         folder, out, seed = given.side
         return trainer_loop(given, Path(folder), Path(out), int(seed))
