@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pruneloop.errors import InvariantError
-from pruneloop.pruning.selection import chunk_size, count
+from pruneloop.pruning.selection import count
 
 
 class Masks(Mapping[str, Tensor]):
@@ -54,14 +54,8 @@ class Masks(Mapping[str, Tensor]):
 
     def zero_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Write 0.0 into every pruned weight, in place."""
-        with torch.no_grad():
-            for name, mask in self.items():
-                flat = weights[name].view(-1)
-                size = chunk_size(flat)
-                for chunk, kept in zip(flat.split(size), mask.view(-1).split(size), strict=True):
-                    # The sum turns the -0.0 that a product leaves into +0.0: files with
-                    # one bit pattern for all zeros compress to two thirds.
-                    chunk.mul_(kept).add_(0.0)
+        for name, mask in self.items():
+            _zero(weights[name], mask)
 
     def zero_gradients(self, weights: Mapping[str, nn.Parameter]) -> None:
         """Zero the gradients of pruned weights, in place; call before clipping.
@@ -72,7 +66,7 @@ class Masks(Mapping[str, Tensor]):
         for name, mask in self.items():
             gradient = weights[name].grad
             if gradient is not None:
-                gradient.mul_(mask)
+                _zero(gradient, mask)
 
     def digest(self) -> str:
         """Return a SHA-256 of all masks; equal on ranks that pruned the same weights."""
@@ -97,3 +91,16 @@ class Masks(Mapping[str, Tensor]):
                 raise InvariantError(f"{name}: a pruned weight is not zero")
             if not bool(torch.isfinite(weight).all()):
                 raise InvariantError(f"{name}: a weight is NaN or infinite")
+
+
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _zero(tensor: Tensor, mask: Tensor) -> None:
+    """Multiply a tensor's bits by its mask, in place: what is not kept becomes +0.0.
+
+    A product of numbers takes three times as long on a CPU, leaves -0.0 for negative ones, which
+    makes files compress worse, and a NaN for a NaN.
+    """
+    bits = tensor.detach().view(_INTEGERS[tensor.element_size()])
+    bits.mul_(mask)
