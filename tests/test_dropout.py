@@ -7,6 +7,7 @@ import torch
 from support import composed, experiment, read_rounds, small_classifier
 from torch import Tensor, nn
 
+from pruneloop import dropout
 from pruneloop.dropout import QuickDropout
 
 
@@ -73,16 +74,17 @@ def test_measuring_drops_nothing_and_nothing_stays_behind() -> None:
 
 
 def test_every_step_of_a_run_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entered = 0
-    real = QuickDropout.__enter__
+    drawn = 0
+    real = dropout._drop
 
-    def counted(self: QuickDropout) -> None:
-        nonlocal entered
-        entered += 1
-        real(self)
+    def counted(layer: nn.Dropout, given: Tensor) -> Tensor:
+        nonlocal drawn
+        drawn += layer.training
+        return real(layer, given)
 
-    monkeypatch.setattr(QuickDropout, "__enter__", counted)
+    monkeypatch.setattr(dropout, "_drop", counted)
     words = ("data.train_rows=120", "data.test_rows=40", "model.hidden=16", "rounds=1")
     words += ("model.intermediate=32", "model.dropout=0.1", "device=cpu")
     experiment(composed(*words), tmp_path, [])
-    assert entered == sum(line["steps"] for line in read_rounds(tmp_path)) > 0
+    steps = sum(line["steps"] for line in read_rounds(tmp_path))
+    assert steps > 0 and drawn == steps * 6  # embeddings, two in each of two layers, classifier

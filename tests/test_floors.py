@@ -16,7 +16,7 @@ FLOORS = [
     | {"hub", "inspection", "locating", "machine", "shrinking"},
     {"prediction"},
     {"dropout", "evidence", "first_token", "teacher", "facts", "plan", "run_state"},
-    {"deployed", "exports"},
+    {"deployed", "exports", "quick"},
     {"dense", "engine", "identity", "measurement", "recorder", "rounding"},
     {"assembly", "checkpointer", "deployment"},
     {"watch"},

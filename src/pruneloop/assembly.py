@@ -29,6 +29,7 @@ from pruneloop.model.values import check_finite, check_prunable
 from pruneloop.plan import Plan, make_plan
 from pruneloop.pruning import Masks, PrunedModel, prunable_weights
 from pruneloop.pruning.scope import what_is_left
+from pruneloop.quick import Quick
 from pruneloop.rounding import check_takes
 from pruneloop.shrinking import check_known, encoder_layers
 from pruneloop.teacher import Itself, Teacher, given_teacher
@@ -151,7 +152,7 @@ def _engine(
         held_out=_held_out(data, loader, ClassificationScores(scores), most=batches * size),
         evidence_batches=batches,
         teacher=teacher,
-        short=short,
+        quick=Quick(classifier.model, short, config.finetune.compile),
     )
 
 

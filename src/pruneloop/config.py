@@ -240,6 +240,7 @@ class FinetuneConfig(Checked):
     weight_decay: float = number(0, math.inf, "[)")
     max_grad_norm: float = number(0, math.inf, "()")
     precision: Precision = MISSING
+    compile: bool = MISSING
     class_weights: ClassWeights = MISSING
     validate_every: ValidateEvery = MISSING
     keep_best: bool = MISSING

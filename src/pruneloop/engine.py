@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pruneloop.data.batches import TrainingBatches
-from pruneloop.dropout import QuickDropout
 from pruneloop.errors import InvariantError
 from pruneloop.evaluation import (
     ClassificationScores,
@@ -24,8 +23,8 @@ from pruneloop.evaluation import (
     mean_loss,
 )
 from pruneloop.evidence import input_norms, moved, saliency, turns
-from pruneloop.first_token import Shortcut
 from pruneloop.pruning import Evidence, Masks, PrunedModel
+from pruneloop.quick import Quick
 from pruneloop.teacher import Teacher
 from pruneloop.training import Batch, CrossEntropy, FineTuning, Objective, Recipe
 
@@ -54,7 +53,7 @@ class Engine:
     """A model on its device, with the rows to train and to measure it on.
 
     `model` is `pruned.model` as accelerate prepared it: the same parameters. Training and
-    measuring take the shortcut, where the model has one; gathering evidence never does.
+    measuring take the quick ways that it has; gathering evidence never does.
     """
 
     accelerator: Accelerator
@@ -64,7 +63,7 @@ class Engine:
     held_out: HeldOut
     evidence_batches: int
     teacher: Teacher | None
-    short: Shortcut
+    quick: Quick
 
     def evidence(
         self,
@@ -117,10 +116,8 @@ class Engine:
         if self.teacher is not None and taught is not None:
             objective = replace(self.teacher.objective, own=own)
 
-        dropout = QuickDropout(self.pruned.model)
-
-        def shortly(model: nn.Module, batch: Batch) -> Tensor:
-            with self.short(), dropout:
+        def quickly(model: nn.Module, batch: Batch) -> Tensor:
+            with self.quick():
                 return objective(model, batch)
 
         def hold() -> None:
@@ -136,7 +133,7 @@ class Engine:
             recipe,
             self.batches.seed,
             number,
-            shortly,
+            quickly,
         )
 
     def unmoved(self) -> dict[str, Tensor]:
@@ -148,12 +145,12 @@ class Engine:
         """Return the logits that the coming rounds follow; None without a teacher."""
         if self.teacher is None:
             return None
-        with self.short():
+        with self.quick():
             return self.teacher.logits(self.accelerator, look)
 
     def measure(self, split: Split, look: Callable[[], None]) -> Scores:
         """Score the model on a split; `look` is called before every batch."""
-        with self.short():
+        with self.quick():
             return evaluate_model(
                 self.model, split.loader, self.accelerator, split.rows, split.metric, look
             )

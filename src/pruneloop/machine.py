@@ -18,7 +18,7 @@ from accelerate.utils import GradientAccumulationPlugin, gather_object
 
 from pruneloop import launcher
 from pruneloop.config import Device, Precision, Tracker
-from pruneloop.errors import ConfigError, EnvironmentFault, InvariantError, PeerLost
+from pruneloop.errors import ConfigError, EnvironmentFault, InvariantError, PeerLost, reason
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,22 @@ def check_machine(device: Device, precision: Precision, accumulation: int) -> No
         raise ConfigError("finetune.precision=fp16: needs a GPU; use bf16 or fp32 on a CPU")
     if precision == Precision.bf16 and gpu and not torch.cuda.is_bf16_supported():
         raise EnvironmentFault("finetune.precision=bf16: this GPU has no bf16; use fp16")
+
+
+def check_compiler(device: Device) -> None:
+    """Make sure that torch can compile for the device, which wants compilers of its own.
+
+    Raises:
+        EnvironmentFault: it cannot.
+    """
+    on_gpu = torch.cuda.is_available() and not _on_cpu(device)
+    try:
+        torch.compile(torch.neg)(torch.ones(2, device="cuda" if on_gpu else "cpu"))
+    except Exception as error:  # whatever its back end raises
+        raise EnvironmentFault(
+            f"finetune.compile=true: torch.compile does not work here ({reason(error)}); leave it "
+            "out"
+        ) from error
 
 
 def chosen_precision(device: Device, precision: Precision) -> Precision:

@@ -25,6 +25,7 @@ from pruneloop.launcher import program
 from pruneloop.loop import Loop
 from pruneloop.machine import (
     check_batches,
+    check_compiler,
     check_machine,
     check_same,
     chosen_precision,
@@ -98,6 +99,8 @@ def check_before_loading(config: Config) -> None:
         ConfigError, InputError, EnvironmentFault: it is wrong.
     """
     check_machine(config.device, config.finetune.precision, config.finetune.accumulation)
+    if config.finetune.compile:
+        check_compiler(config.device)
     check_scope(config.prune.scope)
     if config.tracker != Tracker.none:
         check_tracker(config.tracker.name)
