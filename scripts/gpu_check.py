@@ -79,7 +79,9 @@ class Place:
             RuntimeError: it failed, or the part's time was over.
         """
         line = [sys.executable, *map(str, words)]
-        path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+        # Absolute: tests start processes in folders of their own.
+        given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        path = os.pathsep.join([str(ROOT / "src"), *map(os.path.abspath, given)])
         left = max(self.deadline - time.monotonic(), 1.0) if self.real else None
         with subprocess.Popen(
             line,

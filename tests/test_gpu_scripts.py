@@ -80,6 +80,20 @@ def test_masks_that_differ_fail_the_step(tmp_path: Path, monkeypatch: pytest.Mon
         work()
 
 
+def test_packages_beside_the_checkout_are_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "carried.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "site")
+    elsewhere = "import os, subprocess, sys; os.chdir('/')"
+    place(tmp_path).call(
+        "-c",
+        f"{elsewhere}; subprocess.check_call([sys.executable, '-c', 'import carried, pruneloop'])",
+    )
+
+
 def test_time_that_is_over_ends_what_was_started_in_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
