@@ -16,6 +16,7 @@ def torture(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return found
 
 
+@pytest.mark.more
 @pytest.mark.timeout(180)
 def test_some_of_every_harm(tmp_path: Path, torture: ModuleType) -> None:
     lines: list[str] = []
