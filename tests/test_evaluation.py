@@ -1,6 +1,8 @@
 """Scores: as scikit-learn computes them, over every row, incomplete batches included."""
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy
@@ -16,7 +18,8 @@ from transformers import BertForSequenceClassification
 
 from pruneloop.data.batches import evaluation_loader, padding
 from pruneloop.errors import InvariantError
-from pruneloop.evaluation import ClassificationScores, evaluate_model
+from pruneloop.evaluation import evaluate_model
+from pruneloop.metric import ClassificationScores
 from pruneloop.model.tokenizers import train_wordpiece
 
 
@@ -89,7 +92,7 @@ def test_every_row_is_scored_once(
     tmp_path: Path,
 ) -> None:
     model, loader = accelerator.prepare(model.train(), loader)
-    scores = evaluate_model(model, loader, accelerator, COUNT, ClassificationScores(tmp_path))
+    scores = evaluate_model(model, loader, accelerator, COUNT, tmp_path)
     model.eval()
     with torch.inference_mode():
         logits = torch.cat([model(torch.tensor([row])).logits for row in rows["input_ids"]])
@@ -110,7 +113,7 @@ def test_another_count_of_rows_is_an_error(
 ) -> None:
     model, loader = accelerator.prepare(model, loader)
     with pytest.raises(InvariantError, match=f"21 rows were evaluated instead of {claimed}"):
-        evaluate_model(model, loader, accelerator, claimed, ClassificationScores(tmp_path))
+        evaluate_model(model, loader, accelerator, claimed, tmp_path)
 
 
 def test_a_loss_that_is_no_number_is_an_error(
@@ -123,4 +126,11 @@ def test_a_loss_that_is_no_number_is_an_error(
         model.classifier.bias[0] = float("nan")
     model, loader = accelerator.prepare(model, loader)
     with pytest.raises(InvariantError, match="loss is not finite"):
-        evaluate_model(model, loader, accelerator, COUNT, ClassificationScores(tmp_path))
+        evaluate_model(model, loader, accelerator, COUNT, tmp_path)
+
+
+@pytest.mark.more
+def test_a_run_can_train_before_evaluate_is_loaded() -> None:
+    """It loads transformers' pipelines, half a second of CPU that only scores need."""
+    line = "import sys, pruneloop.pipeline; sys.exit('evaluate' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", line]).returncode == 0

@@ -11,7 +11,7 @@ FLOORS = [
     {"redaction"},
     {"errors"},
     {"durable", "launcher", "offline", "ranges", "scores", "signals"},
-    {"config", "pruning", "records", "sparse"},
+    {"config", "metric", "pruning", "records", "sparse"},
     {"control", "data", "model", "training", "evaluation", "checkpoint", "tracking", "report"}
     | {"hub", "inspection", "locating", "machine", "shrinking"},
     {"prediction"},

@@ -21,7 +21,6 @@ from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding, 
 from pruneloop.data.loading import Data, load_splits, tokenise_splits
 from pruneloop.data.splits import Splits, texts_of
 from pruneloop.engine import Engine, HeldOut, Split
-from pruneloop.evaluation import ClassificationScores
 from pruneloop.first_token import Shortcut
 from pruneloop.model.build import Classifier, build, labels_of
 from pruneloop.model.tokenizers import add_nfc
@@ -149,7 +148,7 @@ def _engine(
         model=model,
         pruned=pruned,
         batches=TrainingBatches(data.train.rows, collator, size, config.seed, rank, world),
-        held_out=_held_out(data, loader, ClassificationScores(scores), most=batches * size),
+        held_out=_held_out(data, loader, scores, most=batches * size),
         evidence_batches=batches,
         teacher=teacher,
         quick=Quick(classifier.model, short, config.finetune.compile),
@@ -159,13 +158,13 @@ def _engine(
 def _held_out(
     data: Data,
     loader: Callable[[Dataset], DataLoader[Batch]],
-    metric: ClassificationScores,
+    scores: Path,
     most: int,
 ) -> HeldOut:
     """Return what is measured on; of validation also a sample of so many rows at most."""
 
     def split(name: str, rows: Dataset) -> Split:
-        return Split(name, loader(rows), len(rows), metric)
+        return Split(name, loader(rows), len(rows), scores)
 
     rows = data.validation.rows
     sample = rows.select(range(0, len(rows), -(-len(rows) // most)))  # from all over the split

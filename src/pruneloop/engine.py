@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ from torch.utils.data import DataLoader
 from pruneloop.data.batches import TrainingBatches
 from pruneloop.errors import InvariantError
 from pruneloop.evaluation import (
-    ClassificationScores,
     Scores,
     all_logits,
     evaluate_model,
@@ -31,12 +31,15 @@ from pruneloop.training import Batch, CrossEntropy, FineTuning, Objective, Recip
 
 @dataclass(frozen=True)
 class Split:
-    """A split to measure on: its name, its loader, as accelerate prepared it, and its rows."""
+    """A split to measure on: its name, its loader, as accelerate prepared it, and its rows.
+
+    `cache` is a folder for what scores keep while they are counted.
+    """
 
     name: str
     loader: DataLoader[Any]
     rows: int
-    metric: ClassificationScores
+    cache: Path
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class Engine:
         """Score the model on a split; `look` is called before every batch."""
         with self.quick():
             return evaluate_model(
-                self.model, split.loader, self.accelerator, split.rows, split.metric, look
+                self.model, split.loader, self.accelerator, split.rows, split.cache, look
             )
 
     @contextmanager

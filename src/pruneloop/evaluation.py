@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import datasets
-import evaluate
 import numpy
 import torch
 from accelerate import Accelerator
@@ -14,7 +12,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pruneloop.errors import InvariantError
-from pruneloop.scores import Confusion
 
 
 @dataclass(frozen=True)
@@ -30,27 +27,6 @@ class Scores:
     loss: float
     predictions: Tensor = field(compare=False)
     confidences: Tensor = field(compare=False)
-
-
-class ClassificationScores(evaluate.Metric):
-    """Accuracy and macro-F1, as an `evaluate` metric that needs no download."""
-
-    def __init__(self, cache_dir: Path) -> None:
-        super().__init__(keep_in_memory=True, cache_dir=str(cache_dir))
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="accuracy and macro-F1",
-            citation="",
-            features=datasets.Features(
-                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
-            ),
-        )
-
-    def _compute(self, *, predictions: Any, references: Any) -> dict[str, float]:
-        size = int(max(numpy.max(predictions), numpy.max(references))) + 1
-        counted = Confusion.of([str(n) for n in range(size)], references, predictions)
-        return {"accuracy": counted.accuracy, "macro_f1": counted.macro_f1}
 
 
 def all_logits(
@@ -101,17 +77,23 @@ def evaluate_model(
     loader: DataLoader[Any],
     accelerator: Accelerator,
     rows: int,
-    metric: ClassificationScores,
+    cache: Path,
     look: Callable[[], None] = lambda: None,
 ) -> Scores:
     """Score a model on a loader that `accelerator` prepared; `look` as in `all_logits`.
 
+    Args:
+        cache: a folder for what the scores keep while they are counted.
+
     Raises:
         InvariantError: not exactly `rows` rows were scored, or the loss is not finite.
     """
+    # `evaluate` takes half a second to load, which training need not wait for.
+    from pruneloop.metric import ClassificationScores
+
     logits, labels = all_logits(model, loader, accelerator, rows, look)
     loss = mean_loss(logits, labels)
-    predictions = logits.argmax(-1)
+    metric, predictions = ClassificationScores(cache), logits.argmax(-1)
     metric.add_batch(predictions=predictions, references=labels)
     scores = metric.compute()
     return Scores(

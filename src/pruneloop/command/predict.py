@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pruneloop.command.loading import loading
 from pruneloop.durable import write_atomically
 from pruneloop.errors import ConfigError, EnvironmentFault, InputError
 from pruneloop.records import Text, parts_of
@@ -94,7 +95,8 @@ def predict(checkpoint: Path, texts: Sequence[Text], source: str) -> Predictions
         raise InputError(f"{source}: holds no text")
     from tqdm import tqdm
 
-    from pruneloop.deployed import load
+    with loading():
+        from pruneloop.deployed import load
 
     classifier = load(checkpoint)
     encoded = classifier.encode([texts[number] for number in asked])

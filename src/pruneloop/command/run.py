@@ -20,6 +20,7 @@ from pruneloop.command.completion import complete
 from pruneloop.command.composition import to_config
 from pruneloop.command.explain import Errors
 from pruneloop.command.folder import JobFiles
+from pruneloop.command.loading import loading
 from pruneloop.command.output import guard_output
 from pruneloop.command.sweep import RunHook, requeue, starting, summarise
 from pruneloop.command.verbs import show_help, show_version
@@ -109,8 +110,9 @@ def _execute(composed: DictConfig, files: JobFiles | None) -> float | list[float
     check_command(config, swept)
     keep_to_cache_without_hub(_named(config))
     # torch and transformers take seconds to load: only once the configuration is right.
-    from pruneloop import pipeline
-    from pruneloop.report.answer import at_chance
+    with loading():
+        from pruneloop import pipeline
+        from pruneloop.report.answer import at_chance
 
     overrides = list(hydra_config.overrides.task)
     folder = Path(hydra_config.runtime.output_dir)

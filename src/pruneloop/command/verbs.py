@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pruneloop import __version__
+from pruneloop.command.loading import loading
 from pruneloop.command.output import say
 from pruneloop.durable import saving
 from pruneloop.errors import ConfigError, EnvironmentFault
@@ -170,7 +171,8 @@ def evaluate(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_intermixed_args(arguments)
     find_checkpoint(given.folder)  # which takes no time, before what does
-    from pruneloop.command.evaluate import evaluate as measured
+    with loading():
+        from pruneloop.command.evaluate import evaluate as measured
 
     found = measured(given.folder, given.words, given.split)
     text = json.dumps(found.facts(), ensure_ascii=False) if given.json else found.table()
