@@ -258,7 +258,10 @@ def summary(pairs: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
 def table(files: list[Path]) -> str:
     """Return the results of several files as a table in Markdown, of what ran against the Trainer.
 
-    Accuracies are means over the pairs' seeds, with 95 % intervals (Student's t, 5 seeds).
+    Accuracies are means over the pairs' seeds, with 95 % intervals (Student's t).
+
+    Raises:
+        SystemExit: a file has other than five pairs, or none of the Trainer.
     """
     lines = [
         "| model | numbers | Trainer's batches | pruneloop | Trainer | ratio | accuracy, pruneloop "
@@ -268,6 +271,8 @@ def table(files: list[Path]) -> str:
     for file in files:
         found = json.loads(file.read_text())
         asked, median, pairs = found["options"], found["median"], found["pairs"]
+        if len(pairs) != 5 or {*pairs[0]} != {"ours", "trainer"}:
+            raise SystemExit(f"{file}: needs five pairs of both sides; run it with --pairs 5")
         cells = [f"{asked['layers']} x {asked['hidden']}", asked["precision"]]
         cells.append({"random": "as they come", "group_by_length": "by length"}[asked["sampling"]])
         cells += [f"{median[side]['cpu_seconds']:.1f} s" for side in ("ours", "trainer")]
@@ -317,6 +322,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.table:
         return print(table(given.table))
+    if given.only not in (None, "ours", given.against):
+        parser.error(f"--only {given.only}: is no side of --against {given.against}")
     if given.side:
         folder, out, seed = given.side
         return trainer_loop(given, Path(folder), Path(out), int(seed))

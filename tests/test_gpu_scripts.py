@@ -131,6 +131,28 @@ def test_one_side_and_both_are_summed_up() -> None:
     assert [*summary([{"ours": side(2.0)}])] == ["ours"]
 
 
+def test_a_table_is_of_five_pairs_of_both_sides(tmp_path: Path) -> None:
+    bench = script("bench_run")
+
+    def written(pairs: int, other: str = "trainer") -> Path:
+        def side(score: float) -> dict:
+            return {"cpu_seconds": 2.0, "wall_seconds": 3.0, "test_accuracy": score}
+
+        both = [{"ours": side(0.7 + n / 100), other: side(0.8)} for n in range(pairs)]
+        asked = {"layers": "2", "hidden": "64", "precision": "fp32", "sampling": "random"}
+        found = {"options": asked, "median": bench.summary(both), "pairs": both}
+        path = tmp_path / "found.json"
+        path.write_text(json.dumps(found))
+        return path
+
+    line = bench.table([written(5)]).splitlines()[-1]
+    # 2.776 * 0.0158 / sqrt(5)
+    assert line.endswith("| 2.0 s | 2.0 s | 1.00 | 0.720 ± 0.020 | 0.800 ± 0.000 |")
+    for other in ((4, "trainer"), (5, "sweep")):
+        with pytest.raises(SystemExit, match="needs five pairs of both sides"):
+            bench.table([written(*other)])
+
+
 def test_all_parts_fit_into_eight_files() -> None:
     assert len(CHECK.PARTS) <= 8
     assert CHECK.LIMIT <= 8 * 60

@@ -85,8 +85,8 @@ def run(
     if config.control:
         with quietly():
             run(control_of(config, folder), folder.control, overrides)
-    if main and config.control:
-        report(folder)
+        if main:
+            report(folder)
     if main:
         log.info("\n".join(summary(folder, program())))
     return records

@@ -143,10 +143,10 @@ def _divide(score: Tensor, low: int, high: int) -> _Divided:
     none = torch.empty(0, dtype=torch.int64, device=flat.device)
     numbers, tops, places, found = [zero], [zero], [none], [none.int()]
     for index, (chunk, out) in enumerate(zip(_chunks(flat), kept.split(size), strict=True)):
-        count = len(chunk)
-        if not count:
+        length = len(chunk)
+        if not length:
             continue
-        bits, above, between = space[0, :count], space[1, :count], inside[:count]
+        bits, above, between = space[0, :length], space[1, :length], inside[:length]
         _magnitude(chunk, out=bits)
         tops.append(bits.amax())
         # On a CPU comparisons into integers take a fifth of the time of those into bools.
