@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from support import PROGRAM, ROOT, RUN, TORCHRUN, read_rounds, read_status, scri
 from torch import Tensor, nn
 
 from pruneloop.pruning import GlobalL1, Masks, PrunedModel, prunable_weights, selection
-from pruneloop.training import Batch, FineTuning, Recipe
+from pruneloop.step_graphs import can_be_captured
+from pruneloop.training import LOOK_EVERY, Batch, CrossEntropy, FineTuning, Recipe
 
 CUDA = pytest.param(
     "cuda",
@@ -36,18 +38,17 @@ on_both_slowly = pytest.mark.parametrize(
 
 
 class Batches:
-    """The same batches in every epoch, padded."""
+    """The same batches in every epoch, padded; `shapes` are rows and tokens, taken in turns."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *shapes: tuple[int, int]) -> None:
         generator = torch.Generator().manual_seed(5)
-        self._batches = [
-            {
-                "input_ids": torch.randint(5, 30, (8, 6), generator=generator),
-                "attention_mask": torch.tensor([[1] * 6, [1] * 4 + [0] * 2] * 4),
-                "labels": torch.randint(0, 2, (8,), generator=generator),
-            }
-            for _ in range(count)
-        ]
+        self._batches = []
+        for _, (rows, tokens) in zip(range(count), cycle(shapes or [(8, 6)])):
+            mask = torch.ones(rows, tokens, dtype=torch.int64)
+            mask[1::2, tokens * 2 // 3 :] = 0
+            ids = torch.randint(5, 30, (rows, tokens), generator=generator)
+            labels = torch.randint(0, 2, (rows,), generator=generator)
+            self._batches.append({"input_ids": ids, "attention_mask": mask, "labels": labels})
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -61,7 +62,8 @@ def accelerator_for(device: str, precision: str = "no") -> Accelerator:
 
 
 def half_pruned(accelerator: Accelerator) -> tuple[nn.Module, PrunedModel]:
-    plain = small_bert(vocab_size=30, num_hidden_layers=2, max_position_embeddings=8)
+    torch.manual_seed(0)
+    plain = small_bert(vocab_size=30, num_hidden_layers=2, max_position_embeddings=128)
     model = accelerator.prepare(plain)
     weights = prunable_weights(plain)
     pruned = PrunedModel(plain, weights, Masks.dense(weights))
@@ -70,10 +72,21 @@ def half_pruned(accelerator: Accelerator) -> tuple[nn.Module, PrunedModel]:
 
 
 def tuning(
-    accelerator: Accelerator, model: nn.Module, pruned: PrunedModel, steps: int = 12
+    accelerator: Accelerator,
+    model: nn.Module,
+    pruned: PrunedModel,
+    batches: Batches | None = None,
+    captured: bool | None = None,
 ) -> FineTuning:
+    """Return a round's training; its steps are CUDA graphs where a run's would be."""
     recipe = Recipe(1, 1e-3, 1, 0.1, 0.1, 1.0)
-    return FineTuning(model, Batches(steps), accelerator, pruned.hold, recipe, 0, 1)
+    batches = batches or Batches(12)
+    if captured is None:
+        captured = can_be_captured(pruned.model, accelerator)
+    own = CrossEntropy((0.8, 1.2))
+    return FineTuning(
+        model, batches, accelerator, pruned.hold, recipe, 0, 1, own, captured=captured
+    )
 
 
 @on_both
@@ -152,6 +165,7 @@ def test_the_scalers_state_comes_back(device: str) -> None:
     """fp16: steps that overflow are skipped, and the scale that this left is saved."""
     accelerator = accelerator_for(device, "fp16")
     model, pruned = half_pruned(accelerator)
+    assert not can_be_captured(pruned.model, accelerator)
     accelerator.scaler._init_scale = 2.0**60  # the first steps overflow
     steps = tuning(accelerator, model, pruned)
     list(steps)
@@ -163,7 +177,64 @@ def test_the_scalers_state_comes_back(device: str) -> None:
     assert accelerator.scaler.get_scale() == scale
 
 
+# -- steps as CUDA graphs --------------------------------------------------------------------
+
+# Rows of one length, of another, a last batch that is short, and more tokens than 3,072: from
+# there on the gradient of an embedding is another kernel.
+SHAPES = ((8, 6), (8, 16), (3, 6), (64, 64))
+
+
+def trained(
+    device: str, precision: str, captured: bool, stop: int = 0
+) -> tuple[list[float], list[Tensor]]:
+    """Train with dropout; return every step's loss and the weights. `stop`: go on in a new one."""
+    AcceleratorState._reset_state(True)
+    accelerator = accelerator_for(device, precision)
+    model, pruned = half_pruned(accelerator)
+
+    def begin() -> FineTuning:
+        return tuning(accelerator, model, pruned, Batches(16, *SHAPES), captured)
+
+    steps, losses = begin(), []
+    while steps.step < steps.steps:
+        for progress in steps:
+            losses.append(float(steps._losses[(progress.step - 1) % LOOK_EVERY]))
+            if progress.step == stop:
+                saved = {name: value.clone() for name, value in steps.state().items()}
+                random = torch.cuda.get_rng_state() if device == "cuda" else None
+                steps = begin()
+                steps.load_state(saved)
+                if random is not None:
+                    torch.cuda.set_rng_state(random)
+                break
+    return losses, [weight.detach().cpu() for weight in pruned.model.parameters()]
+
+
+@pytest.mark.parametrize("device", [CUDA])
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_captured_steps_are_the_plain_ones(device: str, precision: str) -> None:
+    """Dropout and all; the rate is a float32 in a graph, which rounds."""
+    plain, captured = (trained(device, precision, way) for way in (False, True))
+    assert torch.tensor(captured[0]).allclose(torch.tensor(plain[0]), rtol=0.02)
+    assert len(set(captured[0])) == len(captured[0]) == 16
+
+
+@pytest.mark.parametrize("device", [CUDA])
+def test_captured_steps_go_on_bit_for_bit(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        whole, stopped = (trained(device, "bf16", True, stop) for stop in (0, 6))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert whole[0] == stopped[0]
+    assert all(map(torch.equal, whole[1], stopped[1]))
+
+
 # -- whole runs ------------------------------------------------------------------------------
+
+# A graph calls nothing: a step of the optimiser is no place for a signal.
+ONE_STEP = ("pruneloop.training.FineTuning", "_one_step")
 
 
 def live(folder: Path, device: str, setup: str = "") -> subprocess.CompletedProcess[str]:
@@ -194,7 +265,7 @@ def test_a_killed_run_goes_on_bit_for_bit(device: str, tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     whole = live(tmp_path / "whole", device, DETERMINISTIC)
     assert whole.returncode == 0, whole.stderr
-    killed = live(tmp_path / "killed", device, f"{DETERMINISTIC}; die_at(STEP, 60)")
+    killed = live(tmp_path / "killed", device, f"{DETERMINISTIC}; die_at({ONE_STEP}, 60)")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     again = live(tmp_path / "killed", device, DETERMINISTIC)
     assert again.returncode == 0, again.stderr
@@ -212,7 +283,7 @@ def test_a_killed_run_goes_on_bit_for_bit(device: str, tmp_path: Path) -> None:
 def test_memory_that_is_full_is_exit_5(device: str, tmp_path: Path) -> None:
     """The allocator itself refuses, in the middle of a round."""
     more = f"import torch; torch.empty(1 << 50, dtype=torch.uint8, device={device!r})"
-    result = live(tmp_path, device, f"before_call(STEP, 3, lambda: exec({more!r}))")
+    result = live(tmp_path, device, f"before_call({ONE_STEP}, 3, lambda: exec({more!r}))")
     assert result.returncode == 5, result.stderr
     (line,) = result.stderr.strip().splitlines()
     assert "memory is full" in line and "finetune.accumulation" in line

@@ -25,6 +25,7 @@ from pruneloop.evaluation import (
 from pruneloop.evidence import input_norms, moved, saliency, turns
 from pruneloop.pruning import Evidence, Masks, PrunedModel
 from pruneloop.quick import Quick
+from pruneloop.step_graphs import can_be_captured
 from pruneloop.teacher import Teacher
 from pruneloop.training import Batch, CrossEntropy, FineTuning, Objective, Recipe
 
@@ -137,6 +138,7 @@ class Engine:
             self.batches.seed,
             number,
             quickly,
+            can_be_captured(self.pruned.model, self.accelerator),
         )
 
     def unmoved(self) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from pruneloop.errors import InvariantError
+from pruneloop.step_graphs import StepGraphs
 
 LOOK_EVERY = 25
 """Losses are means over so many steps, and weights are looked at as often: a GPU has to be waited
@@ -39,9 +41,15 @@ class CrossEntropy:
         if not self.weights:
             loss: Tensor = output.loss
             return loss
-        weights = torch.tensor(self.weights, device=labels.device)[labels]
+        weights = _placed(self.weights, labels.device)[labels]
         losses = nn.functional.cross_entropy(output.logits.float(), labels, reduction="none")
         return (weights * losses).mean()
+
+
+@lru_cache
+def _placed(weights: Sequence[float], device: torch.device) -> Tensor:
+    """Return weights on a device; to put them there for every batch would wait for it."""
+    return torch.tensor(weights, device=device)
 
 
 @dataclass(frozen=True)
@@ -112,15 +120,36 @@ class Progress:
     loss: float | None
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """Return a fused AdamW that does not decay biases and LayerNorm."""
+def make_optimizer(model: nn.Module, recipe: Recipe, captured: bool = False) -> Optimizer:
+    """Return a fused AdamW that does not decay biases and LayerNorm.
+
+    `captured`: its steps become part of CUDA graphs, which read the rate from the device and
+    cannot make moments.
+    """
     decayed = [p for p in model.parameters() if p.dim() > 1]
     free = [p for p in model.parameters() if p.dim() <= 1]
     groups = [
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": free, "weight_decay": 0.0},
     ]
-    return AdamW(groups, lr=recipe.learning_rate, fused=True)
+    if not captured:
+        return AdamW(groups, lr=recipe.learning_rate, fused=True)
+    device = next(model.parameters()).device
+    rate = torch.tensor(recipe.learning_rate, device=device)
+    optimizer = AdamW(groups, lr=rate, fused=True, capturable=True)
+    for parameter in (*decayed, *free):
+        moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[parameter] = {"step": torch.zeros((), device=device), **moments}
+    return optimizer
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """Have the next steps take a learning rate."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def seed_epoch(seed: int, round_number: int, epoch: int, rank: int) -> None:
@@ -165,12 +194,14 @@ class FineTuning:
         seed: int,
         round_number: int,
         objective: Objective = CrossEntropy(),
+        captured: bool = False,
     ) -> None:
         """Set up a round.
 
         Args:
             hold: called before clipping, with unscaled gradients; zeroes those of pruned
                 weights.
+            captured: steps may become CUDA graphs (`can_be_captured`).
         """
         self._model = model
         self._batches = batches
@@ -180,7 +211,10 @@ class FineTuning:
         self._recipe = recipe
         self._seed = seed
         self._round = round_number
-        self._optimizer = make_optimizer(model, recipe)
+        # A graph's gradients are those of one batch.
+        captured = captured and recipe.accumulation == 1
+        self._optimizer = make_optimizer(model, recipe, captured)
+        self._graphs = StepGraphs(self._update, self._rehearse) if captured else None
         # The last ones, in a ring.
         self._losses = torch.zeros(LOOK_EVERY, device=accelerator.device)
         self._first_bad = torch.zeros((), dtype=torch.int64, device=accelerator.device)
@@ -233,24 +267,12 @@ class FineTuning:
 
     def _one_step(self, group: list[Batch]) -> Progress:
         rate = self._recipe.rate(self.step, self.steps)
-        for parameters in self._optimizer.param_groups:
-            parameters["lr"] = rate
-        loss = self._backward(group)
-        scaler = getattr(self._accelerator, "scaler", None)
-        if scaler is not None:
-            scaler.unscale_(self._optimizer)
-        self._hold()
-        norm = nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.max_grad_norm)
-        if scaler is not None:
-            scaler.step(self._optimizer)  # skips a step whose gradients overflowed
-            scaler.update()
-        else:
-            self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        set_rate(self._optimizer, rate)
+        loss, norm = self._update(*group) if self._graphs is None else self._graphs(*group)
         self._losses[self.step % LOOK_EVERY] = loss
         self.step += 1
         # The scaler skips steps whose gradients overflowed: with it, they are no fault.
-        numbers = [loss] if scaler is not None else [loss, norm]
+        numbers = [loss] if self._scaler is not None else [loss, norm]
         if self.step % LOOK_EVERY == 0 or self.step == self.steps:
             # In between, a weight that is not finite shows in the next step's loss.
             numbers.append(self._size_of_weights())
@@ -258,6 +280,30 @@ class FineTuning:
         look = self._accelerator.device.type == "cpu" or self.step % LOOK_EVERY == 0
         shown = self.recent_loss if look or self.step == self.steps else None
         return Progress(self.step, self.steps, rate, shown)
+
+    def _update(self, *group: Batch) -> tuple[Tensor, Tensor]:
+        """Train on a global batch; return its loss and the norm of its gradients."""
+        loss = self._backward(group)
+        if self._scaler is not None:
+            self._scaler.unscale_(self._optimizer)
+        self._hold()
+        norm = nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.max_grad_norm)
+        if self._scaler is not None:
+            self._scaler.step(self._optimizer)  # skips a step whose gradients overflowed
+            self._scaler.update()
+        else:
+            self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return loss, norm
+
+    def _rehearse(self, *group: Batch) -> None:
+        """Go forward and backward, and leave everything as it was."""
+        self._backward(group)
+        self._optimizer.zero_grad(set_to_none=True)
+
+    @property
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        return getattr(self._accelerator, "scaler", None)
 
     @torch.no_grad()
     def _size_of_weights(self) -> Tensor:
@@ -268,7 +314,7 @@ class FineTuning:
         bad = ~torch.isfinite(torch.stack(numbers)).all()
         self._first_bad += max(self.step, 1) * (bad & (self._first_bad == 0))
 
-    def _backward(self, group: list[Batch]) -> Tensor:
+    def _backward(self, group: Sequence[Batch]) -> Tensor:
         """Add up the gradients of the mean loss over all rows of a group; return the loss."""
         total = torch.zeros((), device=self._accelerator.device)
         for loss in group_losses(self._model, group, self._accelerator, self._objective):
@@ -280,9 +326,8 @@ class FineTuning:
         """Return all that the rest of the round depends on, weights and masks aside."""
         found = {"losses": self._losses, "step": torch.tensor(self.step)}
         found |= _moments_of(self._optimizer)
-        scaler = getattr(self._accelerator, "scaler", None)
-        if scaler is not None:
-            values = scaler.state_dict()
+        if self._scaler is not None:
+            values = self._scaler.state_dict()
             found |= {f"scaler.{key}": torch.tensor(value) for key, value in values.items()}
         return found
 

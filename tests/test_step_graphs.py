@@ -1,0 +1,97 @@
+"""Steps as CUDA graphs, with their capture replaced: what is captured when, and what it reads.
+
+tests/test_cuda.py has the same with real graphs.
+"""
+
+import pytest
+import torch
+from accelerate import Accelerator
+from support import small_bert, small_classifier
+from test_training import FixedBatches, recipe
+
+from pruneloop import step_graphs
+from pruneloop.step_graphs import Batch, StepGraphs, can_be_captured
+from pruneloop.training import FineTuning
+
+
+@pytest.fixture
+def captured(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
+    """The batches that were captured; a replay does the step anew, of its own batch alone."""
+    seen: list[Batch] = []
+
+    def capture(graphs: StepGraphs, batch: Batch) -> step_graphs._Graph:
+        own = {name: torch.zeros_like(value) for name, value in batch.items()}
+        seen.append(own)
+        graphs._rehearse({name: value.clone() for name, value in batch.items()})
+        numbers = (torch.zeros(()), torch.zeros(()))
+
+        def replay() -> None:
+            for number, found in zip(numbers, graphs._step(own), strict=True):
+                number.copy_(found)
+
+        return step_graphs._Graph(own, replay, numbers)
+
+    monkeypatch.setattr(StepGraphs, "_capture", capture)
+    return seen
+
+
+def fine_tuning(graphs: bool, accumulation: int = 1) -> tuple[FineTuning, list[torch.Tensor]]:
+    torch.manual_seed(0)
+    model = small_bert(vocab_size=30, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    asked, batches = recipe(accumulation=accumulation), FixedBatches(4, 4, 3, 4, 3)
+    tuning = FineTuning(
+        model, batches, Accelerator(cpu=True), lambda: None, asked, 0, 1, captured=graphs
+    )
+    return tuning, [parameter.detach() for parameter in model.parameters()]
+
+
+def test_every_shape_is_captured_once(captured: list[Batch]) -> None:
+    """And training is what it is without."""
+    losses = {}
+    weights = {}
+    for graphs in (False, True):
+        tuning, weights[graphs] = fine_tuning(graphs)
+        losses[graphs] = [progress.loss for progress in tuning]
+    assert [len(batch["labels"]) for batch in captured] == [4, 3]
+    assert losses[True] == pytest.approx(losses[False], rel=1e-5)
+    assert all(map(torch.allclose, weights[True], weights[False]))
+
+
+def test_a_state_goes_on_with_graphs(captured: list[Batch]) -> None:
+    whole, weights = fine_tuning(True)
+    stopped, others = fine_tuning(True)
+    list(whole)
+    next(iter(stopped))
+    again, copies = fine_tuning(True)
+    for copy, other in zip(copies, others, strict=True):
+        copy.copy_(other)
+    again.load_state(stopped.state())
+    list(again)
+    assert all(map(torch.equal, weights, copies))
+
+
+def test_accumulated_gradients_are_of_no_graph(captured: list[Batch]) -> None:
+    list(fine_tuning(True, accumulation=2)[0])
+    assert not captured
+
+
+def test_a_cpus_steps_are_no_graphs() -> None:
+    assert not can_be_captured(small_classifier("Bert"), Accelerator(cpu=True))
+
+
+@pytest.mark.parametrize(
+    ("family", "processes", "scaler", "can"),
+    [
+        ("Bert", 1, None, True),
+        ("Electra", 1, None, True),
+        ("DebertaV2", 1, None, False),
+        ("Bert", 2, None, False),
+        ("Bert", 1, object(), False),
+    ],
+)
+def test_what_can_be_captured(family: str, processes: int, scaler: object, can: bool) -> None:
+    class OnAGpu:
+        device = torch.device("cuda")
+
+    OnAGpu.num_processes, OnAGpu.scaler = processes, scaler
+    assert can_be_captured(small_classifier(family), OnAGpu()) is can
