@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pruneloop.errors import InvariantError
-from pruneloop.pruning.selection import count
+from pruneloop.pruning.selection import counts
 
 
 class Masks(Mapping[str, Tensor]):
@@ -50,7 +50,8 @@ class Masks(Mapping[str, Tensor]):
 
     def zeros_by_name(self) -> dict[str, int]:
         """Return how many weights of each matrix are pruned."""
-        return {name: mask.numel() - count(mask) for name, mask in self.items()}
+        kept = counts(list(self.values()))
+        return {name: self[name].numel() - n for name, n in zip(self, kept, strict=True)}
 
     def zero_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Write 0.0 into every pruned weight, in place."""

@@ -7,6 +7,7 @@ many that is, a schedule decides.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from pruneloop.errors import EmptyMatrix
@@ -14,7 +15,7 @@ from pruneloop.pruning.blocks import Blocks
 from pruneloop.pruning.criteria import Criterion, Evidence, Magnitude, Random, Weights
 from pruneloop.pruning.groups import Groups, Lines
 from pruneloop.pruning.masks import Masks
-from pruneloop.pruning.selection import count
+from pruneloop.pruning.selection import counts
 
 _ALL_TOGETHER = Groups()
 _PIECE = 1 << 16
@@ -40,7 +41,8 @@ class Method:
     def units(self, masks: Masks) -> list[int]:
         """Return how many units each group still keeps."""
         alive = self.groups.units.alive
-        kept = {name: count(alive(mask)) for name, mask in masks.items()}
+        found = counts([alive(mask) for mask in masks.values()])
+        kept = dict(zip(masks, found, strict=True))
         return [sum(kept[name] for name in names) for names in self.groups.names(masks)]
 
     def room(self, masks: Masks) -> list[int]:
@@ -83,9 +85,10 @@ class Method:
 
 def _none_empty(masks: Masks) -> Masks:
     """Return the masks, having made sure that no matrix is empty."""
-    for name, mask in masks.items():
-        # The first kept weight ends the search, most often in the first piece.
-        if not any(bool(piece.any()) for piece in mask.reshape(-1).split(_PIECE)):
+    # A kept weight in the first piece ends the search, most often; a GPU is waited for but once.
+    begun = torch.stack([mask.reshape(-1)[:_PIECE].any() for mask in masks.values()]).tolist()
+    for (name, mask), found in zip(masks.items(), begun, strict=True):
+        if not found and not bool(mask.any()):
             raise EmptyMatrix(
                 f"{name} would lose its last weight; prune less, or take it out by "
                 f"prune.exclude=[{name}], or cap it by prune.max_layer_sparsity=0.99"

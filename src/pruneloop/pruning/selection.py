@@ -9,16 +9,16 @@ chunks and the list or the histograms, whatever the size of the tensors.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pruneloop.errors import InvariantError
 
-# Elements worked on at a time: small enough for a CPU's cache; a GPU wants long kernels.
+# Elements worked on at a time: small enough for a CPU's cache; a GPU wants few and long kernels,
+# for which small tensors are joined.
 CPU_CHUNK = 1 << 17
-GPU_CHUNK = 1 << 22
+GPU_CHUNK = 3 << 20
 
 SAMPLE = 1 << 18
 """About so many entries are sampled."""
@@ -28,18 +28,35 @@ _INFINITE = 0x7F80  # the upper half of inf's bits; a NaN's is at least that
 _DEVIATIONS = 3.5  # of the sample, to either side of the place that is looked for
 
 
-def chunk_size(tensor: Tensor) -> int:
-    """Return how many elements of a tensor to work on at a time."""
-    return CPU_CHUNK if tensor.device.type == "cpu" else GPU_CHUNK
-
-
 def count(found: Tensor) -> int:
     """Return how many of a bool tensor are True; on a CPU in half of count_nonzero's time."""
     return int(found.sum(dtype=torch.int32))
 
 
-def _chunks(tensor: Tensor) -> Iterator[Tensor]:
-    return iter(tensor.detach().reshape(-1).contiguous().split(chunk_size(tensor)))
+def counts(found: Sequence[Tensor]) -> list[int]:
+    """Return `count` of every tensor, and wait for a GPU but once."""
+    sums = [tensor.sum(dtype=torch.int32) for tensor in found]
+    return torch.stack(sums).tolist() if sums else []
+
+
+def _chunks(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield all elements in order, as vectors; those of one chunk may be of several tensors."""
+    flat = (tensor.detach().reshape(-1).contiguous() for tensor in tensors)
+    if tensors[0].device.type == "cpu":
+        for vector in flat:
+            yield from vector.split(CPU_CHUNK)
+        return
+    gathered: list[Tensor] = []
+    for vector in flat:
+        while len(vector):
+            room = GPU_CHUNK - sum(map(len, gathered))
+            gathered.append(vector[:room])
+            vector = vector[room:]
+            if sum(map(len, gathered)) == GPU_CHUNK:
+                yield torch.cat(gathered)
+                gathered = []
+    if gathered:
+        yield torch.cat(gathered)
 
 
 def _upper(chunk: Tensor) -> Tensor:
@@ -80,20 +97,20 @@ def smallest(scores: Sequence[Tensor], masks: Sequence[Tensor], k: int) -> list[
 
     Without ties this equals `torch.topk` of the kept |scores|, `largest=False`.
     """
-    total = sum(mask.numel() for mask in masks)
-    pruned = total - sum(count(mask) for mask in masks)
+    sizes = [mask.numel() for mask in masks]
+    total = sum(sizes)
+    pruned = total - sum(counts(masks))
     if not 0 <= k <= total - pruned:
         raise ValueError(f"cannot take {k} out of {total - pruned} kept entries")
     if k == 0:
-        _check_finite(
-            [_magnitude(chunk).amax() for s in scores for chunk in _chunks(s) if len(chunk)]
-        )
+        _check_finite([_magnitude(chunk).amax() for chunk in _chunks(scores) if len(chunk)])
         return [mask.clone() for mask in masks]
     # The pruned entries score 0 and stand below all others: count them as taken.
     found = _by_bracket(scores, pruned + k, total)
     if found is None:
         found = _by_counting(scores, masks, pruned, k)
-    return [kept.view_as(mask) for kept, mask in zip(found, masks, strict=True)]
+    parts = found.split(sizes)
+    return [part.view(mask.shape) for part, mask in zip(parts, masks, strict=True)]
 
 
 def _check_finite(largest: Sequence[Tensor]) -> None:
@@ -115,7 +132,8 @@ def _bracket(scores: Sequence[Tensor], place: int, total: int) -> tuple[int, int
         The first magnitude that may be meant, not 0, and the first one that is not.
     """
     step = max(total // SAMPLE, 1)
-    sample = torch.cat([_magnitude(s.detach().reshape(-1)[::step]) for s in scores]).sort().values
+    taken = torch.cat([score.detach().reshape(-1)[::step] for score in scores])
+    sample = _magnitude(taken).sort().values
     middle = place * len(sample) // total
     far = int(_DEVIATIONS * (middle * (1 - middle / len(sample))) ** 0.5) + 2
     low = int(sample[middle - far]) if middle >= far else 1
@@ -123,46 +141,40 @@ def _bracket(scores: Sequence[Tensor], place: int, total: int) -> tuple[int, int
     return max(low, 1), high
 
 
-@dataclass(frozen=True)
-class _Divided:
-    """A tensor by a bracket: what is above, kept; what is between, by place and magnitude."""
+class _Space:
+    """What a CPU works in, chunk by chunk: taking new memory for each would cost as much again."""
 
-    kept: Tensor
-    above: Tensor
-    largest: Tensor
-    places: Tensor
-    bits: Tensor
+    def __init__(self, size: int) -> None:
+        self._numbers = torch.empty((2, size), dtype=torch.int32)
+        self._flags = torch.empty(size, dtype=torch.bool)
+
+    def of(self, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return room for so many magnitudes, counts and flags."""
+        return self._numbers[0, :size], self._numbers[1, :size], self._flags[:size]
 
 
-def _divide(score: Tensor, low: int, high: int) -> _Divided:
-    flat, size = score.detach().reshape(-1), min(chunk_size(score), score.numel())
-    kept = torch.empty(flat.numel(), dtype=torch.bool, device=flat.device)
-    space = torch.empty((2, size), dtype=torch.int32, device=flat.device)
-    inside = torch.empty(size, dtype=torch.bool, device=flat.device)
-    zero = torch.zeros((), dtype=torch.int32, device=flat.device)
-    none = torch.empty(0, dtype=torch.int64, device=flat.device)
-    numbers, tops, places, found = [zero], [zero], [none], [none.int()]
-    for index, (chunk, out) in enumerate(zip(_chunks(flat), kept.split(size), strict=True)):
-        length = len(chunk)
-        if not length:
-            continue
-        bits, above, between = space[0, :length], space[1, :length], inside[:length]
-        _magnitude(chunk, out=bits)
-        tops.append(bits.amax())
-        # On a CPU comparisons into integers take a fifth of the time of those into bools.
-        out.copy_(torch.ge(bits, high, out=above))
-        between.copy_(torch.ge(bits, low, out=bits).sub_(above))
-        numbers.append(above.sum(dtype=torch.int32))
-        where = _places(between)
-        places.append(where + index * size)
-        found.append(_magnitude(chunk[where]))
-    return _Divided(
-        kept,
-        torch.stack(numbers).sum(),
-        torch.stack(tops).max(),
-        torch.cat(places),
-        torch.cat(found),
-    )
+def _divide(
+    chunk: Tensor, low: int, high: int, above: Tensor, space: _Space
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Find of a chunk what is at or above a bracket, and what is inside.
+
+    Args:
+        above: gets True where it is above.
+
+    Returns:
+        How many are above; the places of those inside; the largest magnitude.
+    """
+    if chunk.device.type != "cpu":
+        bits = _magnitude(chunk)
+        torch.ge(bits, high, out=above)
+        inside = torch.ge(bits, low).logical_xor_(above)
+        return above.sum(dtype=torch.int32), inside.nonzero().squeeze(1), bits.amax()
+    bits, beyond, flags = space.of(len(chunk))
+    top = _magnitude(chunk, out=bits).amax()
+    # Comparisons into integers take a fifth of the time of those into bools there.
+    above.copy_(torch.ge(bits, high, out=beyond))
+    flags.copy_(torch.ge(bits, low, out=bits).sub_(beyond))
+    return beyond.sum(dtype=torch.int32), _places(flags), top
 
 
 def _places(found: Tensor) -> Tensor:
@@ -175,50 +187,55 @@ def _places(found: Tensor) -> Tensor:
     return rows[within >> 3] * 8 + (within & 7)
 
 
-def _by_bracket(scores: Sequence[Tensor], place: int, total: int) -> list[Tensor] | None:
-    """Return flat masks of what is beyond a place in the order; None where the sample misled."""
+def _by_bracket(scores: Sequence[Tensor], place: int, total: int) -> Tensor | None:
+    """Return a flat mask of what is beyond a place in the order; None where the sample misled."""
     low, high = _bracket(scores, place, total)
-    parts, listed = [], 0
-    for score in scores:
-        parts.append(_divide(score, low, high))
-        listed += len(parts[-1].places)
+    kept = torch.empty(total, dtype=torch.bool, device=scores[0].device)
+    beyond, tops, places, found = [], [], [], []
+    space, start, listed = _Space(min(CPU_CHUNK, total)), 0, 0
+    for chunk in _chunks(scores):
+        if not len(chunk):
+            continue
+        number, where, top = _divide(chunk, low, high, kept[start : start + len(chunk)], space)
+        beyond.append(number)
+        tops.append(top)
+        places.append(where + start)
+        found.append(_magnitude(chunk[where]))
+        start += len(chunk)
+        listed += len(where)
         if listed > max(total >> 6, SAMPLE >> 2):
             return None
-    _check_finite([part.largest for part in parts])
-    bits = torch.cat([part.bits for part in parts])
-    above = int(torch.stack([part.above for part in parts]).sum())
+    _check_finite(tops)
+    bits = torch.cat(found)
+    found.clear()
+    inside = torch.cat(places)
+    places.clear()
+    above = int(torch.stack(beyond).sum())
     wanted = place - (total - above - len(bits))
     if not 0 < wanted <= len(bits):
         return None
     threshold = int(bits.sort().values[wanted - 1])
     ties = wanted - int((bits < threshold).count_nonzero())
-    for part in parts:
-        equal = part.places[part.bits == threshold]
-        part.kept[part.places[part.bits > threshold]] = True
-        part.kept[equal[ties:]] = True
-        ties -= min(ties, len(equal))
-    return [part.kept for part in parts]
+    kept[inside[bits > threshold]] = True
+    kept[inside[bits == threshold][ties:]] = True
+    return kept
 
 
 # -- counting, whatever the scores are -------------------------------------------------------
 
 
-def _by_counting(
-    scores: Sequence[Tensor], masks: Sequence[Tensor], pruned: int, k: int
-) -> list[Tensor]:
-    """Return flat masks without the `k` smallest kept entries."""
+def _by_counting(scores: Sequence[Tensor], masks: Sequence[Tensor], pruned: int, k: int) -> Tensor:
+    """Return a flat mask without the `k` smallest kept entries."""
     upper = torch.zeros(_SIGN, dtype=torch.int64, device=scores[0].device)
-    for score in scores:
-        for chunk in _chunks(score):
-            upper += torch.bincount(_upper(chunk), minlength=_SIGN)
+    for chunk in _chunks(scores):
+        upper += torch.bincount(_upper(chunk), minlength=_SIGN)
     _check_finite([upper.nonzero().max() << 16])
     high, below = _find(upper, pruned + k)
 
     lower = torch.zeros(1 << 16, dtype=torch.int64, device=upper.device)
-    for score in scores:
-        for chunk in _chunks(score):
-            inside = chunk[_upper(chunk) == high]
-            lower += torch.bincount(_lower(inside), minlength=1 << 16)
+    for chunk in _chunks(scores):
+        inside = chunk[_upper(chunk) == high]
+        lower += torch.bincount(_lower(inside), minlength=1 << 16)
     low, below_low = _find(lower, pruned + k - below)
     threshold = high << 16 | low
     ties = pruned + k - below - below_low
@@ -231,20 +248,21 @@ def _by_counting(
 
 def _without(
     scores: Sequence[Tensor], masks: Sequence[Tensor], threshold: int, ties: int
-) -> list[Tensor]:
+) -> Tensor:
     """Drop all entries below the threshold, and the first `ties` that are equal to it."""
-    result = []
-    for score, mask in zip(scores, masks, strict=True):
-        kept = torch.empty(mask.numel(), dtype=torch.bool, device=mask.device)
-        out = kept.split(chunk_size(score))
-        for chunk, before, after in zip(_chunks(score), _chunks(mask), out, strict=True):
-            magnitude = _magnitude(chunk)
-            torch.ge(magnitude, threshold, out=after)
-            if threshold == 0:
-                after &= before  # here a pruned entry's 0 is a tie like a kept one's
-            if ties:
-                equal = (magnitude == threshold) & before
-                after &= ~(equal & (equal.cumsum(0) <= ties))
-                ties -= min(ties, int(equal.count_nonzero()))
-        result.append(kept)
-    return result
+    kept = torch.empty(
+        sum(mask.numel() for mask in masks), dtype=torch.bool, device=scores[0].device
+    )
+    start = 0
+    for chunk, before in zip(_chunks(scores), _chunks(masks), strict=True):
+        after = kept[start : start + len(chunk)]
+        start += len(chunk)
+        magnitude = _magnitude(chunk)
+        torch.ge(magnitude, threshold, out=after)
+        if threshold == 0:
+            after &= before  # here a pruned entry's 0 is a tie like a kept one's
+        if ties:
+            equal = (magnitude == threshold) & before
+            after &= ~(equal & (equal.cumsum(0) <= ties))
+            ties -= min(ties, int(equal.count_nonzero()))
+    return kept
