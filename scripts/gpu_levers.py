@@ -5,7 +5,8 @@
 
 Rows are random tokens of as many lengths as KoBERT's tokenizer gives NSMC's reviews. Steps are
 those of a run (`FineTuning`, half of the encoder pruned, bf16); evaluation, loading and saving
-stand beside them. A GPU's times are between two waits for it, after one pass to warm up.
+stand beside them. A GPU's times are between two waits for it, of a second epoch: the first one
+warms up, compiles and captures.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,11 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from pruneloop.checkpoint import save_tensors
-from pruneloop.data.batches import TrainingBatches
+from pruneloop.data.batches import TrainingBatches, evaluation_size
 from pruneloop.first_token import Shortcut
 from pruneloop.pruning import GlobalL1, Masks, PrunedModel, prunable_weights
+from pruneloop.quick import Quick
+from pruneloop.step_graphs import can_be_captured
 from pruneloop.training import Batch, CrossEntropy, FineTuning, Recipe
 
 # Of KoBERT's tokens a review: the median, and what nine of ten do not exceed.
@@ -51,7 +55,8 @@ class Lever:
     pinned: bool = False
     pruned: bool = True
     whole: bool = False
-    compiled: tuple[tuple[str, Any], ...] | None = None
+    captured: bool = True
+    compiled: bool = False
 
 
 STEPS = {
@@ -63,9 +68,9 @@ STEPS = {
     "no padding": Lever(padded=False),
     "lengths to 32": Lever(multiple=32),
     "pinned memory": Lever(pinned=True),
-    "compiled": Lever(compiled=(("dynamic", True),)),
-    "compiled, lengths to 32": Lever(compiled=(("dynamic", False),), multiple=32),
-    "CUDA graphs, lengths to 32": Lever(compiled=(("mode", "reduce-overhead"),), multiple=32),
+    "no CUDA graphs": Lever(captured=False),
+    "compiled": Lever(compiled=True),
+    "compiled, no CUDA graphs": Lever(compiled=True, captured=False),
 }
 
 
@@ -177,30 +182,28 @@ def steps_of(
     pruned = PrunedModel(plain, weights, Masks.dense(weights))
     if lever.pruned:
         pruned.prune(GlobalL1(), [pruned.masks.prunable // 2])
-    called = model
-    if lever.compiled:  # a compiler is not at hand on every CPU, and nothing is learnt of one
-        how = dict(lever.compiled) if device == "cuda" else {"backend": "eager"}
-        called = torch.compile(model, **how)
     order = TrainingBatches(table(size * count), lambda rows: collate(rows, lever), size, 0)
     batches = list(order.epoch(1, 0))
     if lever.pinned and device == "cuda":
         batches = [{name: value.pin_memory() for name, value in b.items()} for b in batches]
-    short = Shortcut(plain)
+    short = Shortcut(plain, skips=lever.whole)
+    # A compiler is not at hand on every CPU, and nothing is learnt of one.
+    quick = Quick(plain, short, lever.compiled and device == "cuda")
 
     def objective(given: nn.Module, batch: Batch) -> torch.Tensor:
-        if lever.whole:
-            return CrossEntropy()(given, batch)
-        with short():
+        with quick():
             return CrossEntropy()(given, batch)
 
-    def train() -> None:
-        recipe = Recipe(1, 1e-5, 1, 0.1, 0.01, 1.0)
-        ready = Ready(batches)
-        list(FineTuning(called, ready, accelerator, pruned.hold, recipe, 0, 1, objective))
-
-    warm = seconds(device, train)
+    recipe, captured = Recipe(2, 1e-5, 1, 0.1, 0.01, 1.0), lever.captured
+    captured = captured and can_be_captured(plain, accelerator)
+    steps = iter(
+        FineTuning(
+            model, Ready(batches), accelerator, pruned.hold, recipe, 0, 1, objective, captured
+        )
+    )
+    warm = seconds(device, lambda: list(islice(steps, count)))
     with waits(device) as found:
-        taken = seconds(device, train)
+        taken = seconds(device, lambda: list(steps))
     tokens = sum(batch["input_ids"].numel() for batch in batches)
     inside = sum(weight.numel() for weight in weights.values())
     return {
@@ -208,7 +211,7 @@ def steps_of(
         "milliseconds_a_step": 1e3 * taken / count,
         "padding": 1 - sum(lengths(size * count)) / tokens if lever.padded else 0.0,
         "share_of_matrix_rate": 6 * inside * tokens / taken / matrix_rate(device),
-        "first_pass_seconds": warm,
+        "first_epoch_seconds": warm,
         "waits": {place: found.count(place) for place in set(found)},
         "peak_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else None,
     }
@@ -222,9 +225,10 @@ def loading(device: str, layers: int, hidden: int, size: int, count: int) -> dic
 
 
 def evaluating(device: str, layers: int, hidden: int, size: int, count: int) -> dict[str, Any]:
-    """Evaluate in batches of four times the size, in bf16."""
+    """Evaluate in a run's batches, in bf16."""
     model = make_model(layers, hidden, "sdpa").to(device).eval()
-    order = TrainingBatches(table(size * count), lambda rows: collate(rows, Lever()), 4 * size, 0)
+    many = evaluation_size(size, device == "cuda")
+    order = TrainingBatches(table(size * count), lambda rows: collate(rows, Lever()), many, 0)
     batches = [
         {name: value.to(device) for name, value in batch.items()} for batch in order.epoch(1, 0)
     ]

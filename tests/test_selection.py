@@ -200,10 +200,16 @@ ENTRY = st.tuples(
     share=st.floats(0, 1),
     dtype=st.sampled_from(DTYPES),
     chunk=st.sampled_from([1, 7, 1 << 18]),
+    joined=st.booleans(),
 )
 def test_against_brute_force(
-    rows: list[list[tuple[float, bool]]], share: float, dtype: torch.dtype, chunk: int
+    rows: list[list[tuple[float, bool]]],
+    share: float,
+    dtype: torch.dtype,
+    chunk: int,
+    joined: bool,
 ) -> None:
+    """`joined`: by a GPU's way, which joins small tensors."""
     masks = [tensor([kept for _, kept in row]) for row in rows]
     values = [tensor([value for value, _ in row]).to(dtype) for row in rows]
     # Rounding to a smaller type may overflow; a pruned entry scores 0.
@@ -211,15 +217,26 @@ def test_against_brute_force(
     k = round(share * sum(int(mask.sum()) for mask in masks))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selection, "CPU_CHUNK", chunk)
+        patch.setattr(selection, "GPU_CHUNK", chunk)
+        if joined:
+            patch.setattr(selection, "_on_cpu", lambda tensor: False)
+        before = [score.clone() for score in scores]
         found = smallest(scores, masks, k)
+        assert all(map(torch.equal, scores, before))
     assert written(found) == brute_force(scores, masks, k)
 
 
+@pytest.mark.parametrize("joined", [False, True])
 @pytest.mark.parametrize("sample", [2, 64, 1 << 12])
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
-def test_a_sample_never_decides(sample: int, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_never_decides(
+    sample: int, share: float, joined: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However few entries say where to look, the result is that of a full sort."""
     monkeypatch.setattr(selection, "SAMPLE", sample)
+    if joined:
+        monkeypatch.setattr(selection, "_on_cpu", lambda tensor: False)
+        monkeypatch.setattr(selection, "GPU_CHUNK", 50_000)
     generator = torch.Generator().manual_seed(sample)
     scores = [torch.randn(size, generator=generator) for size in (200_003, 5, 40_000)]
     scores[0][:90_000] = 0.0  # pruned before

@@ -17,7 +17,13 @@ from pruneloop.config import (
     PretrainedModel,
     UnitPruneConfig,
 )
-from pruneloop.data.batches import TrainingBatches, evaluation_loader, padding, shortest_first
+from pruneloop.data.batches import (
+    TrainingBatches,
+    evaluation_loader,
+    evaluation_size,
+    padding,
+    shortest_first,
+)
 from pruneloop.data.loading import Data, load_splits, tokenise_splits
 from pruneloop.data.splits import Splits, texts_of
 from pruneloop.engine import Engine, HeldOut, Split
@@ -129,9 +135,8 @@ def _engine(
     size = config.finetune.batch_size
 
     def loader(rows: Dataset) -> DataLoader[Batch]:
-        # Without gradients there is room for more rows, and a GPU wants many at once.
         prepared: DataLoader[Batch] = accelerator.prepare(
-            evaluation_loader(rows, collator, (16 if on_gpu else 4) * size)
+            evaluation_loader(rows, collator, evaluation_size(size, on_gpu))
         )
         return prepared
 

@@ -39,10 +39,14 @@ def counts(found: Sequence[Tensor]) -> list[int]:
     return torch.stack(sums).tolist() if sums else []
 
 
+def _on_cpu(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
+
+
 def _chunks(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Yield all elements in order, as vectors; those of one chunk may be of several tensors."""
+    """Yield all elements in order, as vectors: views on a CPU, joined copies on a GPU."""
     flat = (tensor.detach().reshape(-1).contiguous() for tensor in tensors)
-    if tensors[0].device.type == "cpu":
+    if _on_cpu(tensors[0]):
         for vector in flat:
             yield from vector.split(CPU_CHUNK)
         return
@@ -164,8 +168,9 @@ def _divide(
     Returns:
         How many are above; the places of those inside; the largest magnitude.
     """
-    if chunk.device.type != "cpu":
-        bits = _magnitude(chunk)
+    if not _on_cpu(chunk):
+        chunk = chunk.float()
+        bits = _magnitude(chunk, out=chunk.view(torch.int32))  # a copy, so that it may change
         torch.ge(bits, high, out=above)
         inside = torch.ge(bits, low).logical_xor_(above)
         return above.sum(dtype=torch.int32), inside.nonzero().squeeze(1), bits.amax()
