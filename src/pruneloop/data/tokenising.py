@@ -97,11 +97,19 @@ def _encode(
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         texts = [batch[name] for name in ("text", "text_pair") if name in batch]
-        whole = tokenizer(*texts, return_attention_mask=False, verbose=False)["input_ids"]
-        cut = tokenizer(*texts, truncation=True, max_length=max_length)
+        found = tokenizer(*texts, return_attention_mask=False, verbose=False)
+        whole = found["input_ids"]
+        read = {name: list(found[name]) for name in wanted}
+        # Most rows are short enough, and need no second look.
+        if long := [row for row, ids in enumerate(whole) if len(ids) > max_length]:
+            again = ([given[row] for row in long] for given in texts)
+            cut = tokenizer(*again, truncation=True, max_length=max_length)
+            for name in wanted:
+                for row, value in zip(long, cut[name], strict=True):
+                    read[name][row] = value
         return {
-            **{name: cut[name] for name in wanted},
-            "length": [len(ids) for ids in cut["input_ids"]],
+            **read,
+            "length": [len(ids) for ids in read["input_ids"]],
             "whole": [len(ids) for ids in whole],
             "words": [sum(i == unknown_id or i not in special for i in ids) for ids in whole],
             "unknown": [sum(i == unknown_id for i in ids) for ids in whole],
