@@ -16,7 +16,8 @@ from datasets import Dataset
 from transformers import BertConfig, BertForSequenceClassification
 
 from pruneloop.data.batches import TrainingBatches
-from pruneloop.training import CrossEntropy, Distillation, FineTuning, Objective, Recipe
+from pruneloop.objectives import CrossEntropy, Distillation, Objective
+from pruneloop.training import FineTuning, Recipe
 
 
 def main() -> None:

@@ -65,7 +65,7 @@ MUTANTS = (
         "gradient mask skipped after resume",
         "src/pruneloop/training.py",
         '        self.step = int(state["step"])\n',
-        '        self.step = int(state["step"])\n        self._hold = lambda: None\n',
+        '        self.step = int(state["step"])\n        self._update._hold = lambda: None\n',
         ("tests/test_training.py", "tests/test_resume.py", "-k", "state or signal_saves"),
     ),
     Mutant(

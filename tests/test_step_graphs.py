@@ -10,7 +10,8 @@ from support import small_bert, small_classifier
 from test_training import FixedBatches, recipe
 
 from pruneloop import step_graphs
-from pruneloop.step_graphs import Batch, StepGraphs, can_be_captured
+from pruneloop.objectives import Batch
+from pruneloop.step_graphs import StepGraphs, can_be_captured
 from pruneloop.training import FineTuning
 
 

@@ -13,7 +13,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-Batch = dict[str, Tensor]
+from pruneloop.objectives import Batch
+
 Numbers = tuple[Tensor, ...]
 
 # Their forwards branch on no value and draw no number on the CPU, which a graph would freeze.

@@ -1,78 +1,22 @@
 """One round's fine-tuning: optimiser steps over epochs, with pruned weights held at 0."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
 
 from pruneloop.errors import InvariantError
-from pruneloop.step_graphs import StepGraphs
+from pruneloop.objectives import UNWEIGHTED, Batch, Objective
+from pruneloop.update import Update
 
 LOOK_EVERY = 25
 """Losses are means over so many steps, and weights are looked at as often: a GPU has to be waited
 for, and to look at all weights is dear."""
-
-Batch = dict[str, Tensor]
-
-Objective = Callable[[nn.Module, Batch], Tensor]
-"""From a model and a batch on its device to the mean loss over the batch's rows."""
-
-
-@dataclass(frozen=True)
-class CrossEntropy:
-    """The mean over rows of w[label] * cross-entropy; without weights, the model's own loss."""
-
-    weights: Sequence[float] = ()
-
-    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        return self.of(model(**batch), batch["labels"])
-
-    def of(self, output: Any, labels: Tensor) -> Tensor:
-        """Return the loss of what a model gave for rows with these labels."""
-        if not self.weights:
-            loss: Tensor = output.loss
-            return loss
-        weights = _placed(self.weights, labels.device)[labels]
-        losses = nn.functional.cross_entropy(output.logits.float(), labels, reduction="none")
-        return (weights * losses).mean()
-
-
-@lru_cache
-def _placed(weights: Sequence[float], device: torch.device) -> Tensor:
-    """Return weights on a device; to put them there for every batch would wait for it."""
-    return torch.tensor(weights, device=device)
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """(1 - alpha) * cross-entropy + alpha * T^2 * KL(teacher, student), both softened by T.
-
-    Hinton et al. 2015, "Distilling the Knowledge in a Neural Network". T^2 keeps the
-    gradients' size. The batch carries the teacher's logits, rows x labels, as `teacher`.
-    """
-
-    alpha: float
-    temperature: float
-    own: CrossEntropy = CrossEntropy()
-
-    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        output = model(**{name: value for name, value in batch.items() if name != "teacher"})
-        student, teacher = (
-            nn.functional.log_softmax(logits.float() / self.temperature, dim=-1)
-            for logits in (output.logits, batch["teacher"])
-        )
-        far = nn.functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
-        own = self.own.of(output, batch["labels"])
-        return (1 - self.alpha) * own + self.alpha * self.temperature**2 * far
 
 
 class Batches(Protocol):
@@ -120,58 +64,10 @@ class Progress:
     loss: float | None
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe, captured: bool = False) -> Optimizer:
-    """Return a fused AdamW that does not decay biases and LayerNorm.
-
-    `captured`: its steps become part of CUDA graphs, which read the rate from the device and
-    cannot make moments.
-    """
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    free = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    if not captured:
-        return AdamW(groups, lr=recipe.learning_rate, fused=True)
-    device = next(model.parameters()).device
-    rate = torch.tensor(recipe.learning_rate, device=device)
-    optimizer = AdamW(groups, lr=rate, fused=True, capturable=True)
-    for parameter in (*decayed, *free):
-        moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-        optimizer.state[parameter] = {"step": torch.zeros((), device=device), **moments}
-    return optimizer
-
-
-def set_rate(optimizer: Optimizer, rate: float) -> None:
-    """Have the next steps take a learning rate."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
-
-
 def seed_epoch(seed: int, round_number: int, epoch: int, rank: int) -> None:
     """Seed dropout: a pure function of its arguments, another one on each process."""
     sequence = numpy.random.SeedSequence((seed, round_number, epoch, rank))
     torch.manual_seed(int(sequence.generate_state(1, numpy.uint64)[0] >> 1))
-
-
-def group_losses(
-    model: nn.Module, group: Sequence[Batch], accelerator: Accelerator, objective: Objective
-) -> Iterator[Tensor]:
-    """Yield a global batch's losses, each with its share of the rows, to go backward from.
-
-    The gradients add up to those of the mean loss over all rows of the group; processes
-    exchange them with the last one.
-    """
-    rows = sum(len(batch["labels"]) for batch in group)
-    for index, batch in enumerate(group):
-        last = index == len(group) - 1
-        with nullcontext() if last else accelerator.no_sync(model):
-            on_device = send_to_device(batch, accelerator.device, non_blocking=True)
-            yield objective(model, on_device) * (len(batch["labels"]) / rows)
 
 
 class FineTuning:
@@ -193,7 +89,7 @@ class FineTuning:
         recipe: Recipe,
         seed: int,
         round_number: int,
-        objective: Objective = CrossEntropy(),
+        objective: Objective = UNWEIGHTED,
         captured: bool = False,
     ) -> None:
         """Set up a round.
@@ -206,15 +102,13 @@ class FineTuning:
         self._model = model
         self._batches = batches
         self._accelerator = accelerator
-        self._hold = hold
-        self._objective = objective
         self._recipe = recipe
         self._seed = seed
         self._round = round_number
         # A graph's gradients are those of one batch.
         captured = captured and recipe.accumulation == 1
-        self._optimizer = make_optimizer(model, recipe, captured)
-        self._graphs = StepGraphs(self._update, self._rehearse) if captured else None
+        decay, norm = recipe.weight_decay, recipe.max_grad_norm
+        self._update = Update(model, accelerator, objective, hold, decay, norm, captured)
         # The last ones, in a ring.
         self._losses = torch.zeros(LOOK_EVERY, device=accelerator.device)
         self._first_bad = torch.zeros((), dtype=torch.int64, device=accelerator.device)
@@ -267,12 +161,10 @@ class FineTuning:
 
     def _one_step(self, group: list[Batch]) -> Progress:
         rate = self._recipe.rate(self.step, self.steps)
-        set_rate(self._optimizer, rate)
-        loss, norm = self._update(*group) if self._graphs is None else self._graphs(*group)
+        loss, norm = self._update(group, rate)
         self._losses[self.step % LOOK_EVERY] = loss
         self.step += 1
-        # The scaler skips steps whose gradients overflowed: with it, they are no fault.
-        numbers = [loss] if self._scaler is not None else [loss, norm]
+        numbers = [loss] if self._update.may_skip else [loss, norm]
         if self.step % LOOK_EVERY == 0 or self.step == self.steps:
             # In between, a weight that is not finite shows in the next step's loss.
             numbers.append(self._size_of_weights())
@@ -280,30 +172,6 @@ class FineTuning:
         look = self._accelerator.device.type == "cpu" or self.step % LOOK_EVERY == 0
         shown = self.recent_loss if look or self.step == self.steps else None
         return Progress(self.step, self.steps, rate, shown)
-
-    def _update(self, *group: Batch) -> tuple[Tensor, Tensor]:
-        """Train on a global batch; return its loss and the norm of its gradients."""
-        loss = self._backward(group)
-        if self._scaler is not None:
-            self._scaler.unscale_(self._optimizer)
-        self._hold()
-        norm = nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.max_grad_norm)
-        if self._scaler is not None:
-            self._scaler.step(self._optimizer)  # skips a step whose gradients overflowed
-            self._scaler.update()
-        else:
-            self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        return loss, norm
-
-    def _rehearse(self, *group: Batch) -> None:
-        """Go forward and backward, and leave everything as it was."""
-        self._backward(group)
-        self._optimizer.zero_grad(set_to_none=True)
-
-    @property
-    def _scaler(self) -> torch.amp.GradScaler | None:
-        return getattr(self._accelerator, "scaler", None)
 
     @torch.no_grad()
     def _size_of_weights(self) -> Tensor:
@@ -314,45 +182,13 @@ class FineTuning:
         bad = ~torch.isfinite(torch.stack(numbers)).all()
         self._first_bad += max(self.step, 1) * (bad & (self._first_bad == 0))
 
-    def _backward(self, group: Sequence[Batch]) -> Tensor:
-        """Add up the gradients of the mean loss over all rows of a group; return the loss."""
-        total = torch.zeros((), device=self._accelerator.device)
-        for loss in group_losses(self._model, group, self._accelerator, self._objective):
-            self._accelerator.backward(loss)
-            total += loss.detach()
-        return total
-
     def state(self) -> dict[str, Tensor]:
         """Return all that the rest of the round depends on, weights and masks aside."""
         found = {"losses": self._losses, "step": torch.tensor(self.step)}
-        found |= _moments_of(self._optimizer)
-        if self._scaler is not None:
-            values = self._scaler.state_dict()
-            found |= {f"scaler.{key}": torch.tensor(value) for key, value in values.items()}
-        return found
+        return found | self._update.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` returned in another process."""
-        _load_moments(self._optimizer, state)
-        names = [name for name in state if name.startswith("scaler.")]
-        if names:
-            scaled = {name.removeprefix("scaler."): state[name].item() for name in names}
-            self._accelerator.scaler.load_state_dict(scaled)
+        self._update.load_state(state)
         self._losses.copy_(state["losses"])
         self.step = int(state["step"])
-
-
-def _moments_of(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return an optimizer's moments, as NUMBER.NAME by the number of their parameter."""
-    state = optimizer.state_dict()["state"]
-    return {f"{index}.{key}": value for index, of in state.items() for key, value in of.items()}
-
-
-def _load_moments(optimizer: Optimizer, state: Mapping[str, Tensor]) -> None:
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in state.items():
-        place, _, key = name.rpartition(".")
-        if place.isdigit():
-            moments.setdefault(int(place), {})[key] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": moments, "param_groups": groups})
