@@ -16,8 +16,7 @@ from datasets import Dataset
 from transformers import BertConfig, BertForSequenceClassification
 
 from pruneloop.data.batches import TrainingBatches
-from pruneloop.objectives import CrossEntropy, Distillation, Objective
-from pruneloop.training import FineTuning, Recipe
+from pruneloop.training import CrossEntropy, Distillation, FineTuning, Objective, Recipe
 
 
 def main() -> None:

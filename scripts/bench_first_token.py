@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from pruneloop.first_token import Shortcut
+from pruneloop.training import Shortcut
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -34,12 +34,16 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from pruneloop.checkpoint import save_tensors
 from pruneloop.data.batches import TrainingBatches, evaluation_size
-from pruneloop.first_token import Shortcut
-from pruneloop.objectives import Batch, CrossEntropy
 from pruneloop.pruning import GlobalL1, Masks, PrunedModel, prunable_weights
-from pruneloop.quick import Quick
-from pruneloop.step_graphs import can_be_captured
-from pruneloop.training import FineTuning, Recipe
+from pruneloop.training import (
+    Batch,
+    CrossEntropy,
+    FineTuning,
+    Quick,
+    Recipe,
+    Shortcut,
+    can_be_captured,
+)
 
 # Of KoBERT's tokens a review: the median, and what nine of ten do not exceed.
 MEDIAN, TENTH = 19, 47

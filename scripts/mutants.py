@@ -63,7 +63,7 @@ MUTANTS = (
     ),
     Mutant(
         "gradient mask skipped after resume",
-        "src/pruneloop/training.py",
+        "src/pruneloop/training/fine_tuning.py",
         '        self.step = int(state["step"])\n',
         '        self.step = int(state["step"])\n        self._update._hold = lambda: None\n',
         ("tests/test_training.py", "tests/test_resume.py", "-k", "state or signal_saves"),

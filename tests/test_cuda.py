@@ -19,10 +19,8 @@ from accelerate.state import AcceleratorState
 from support import PROGRAM, ROOT, RUN, TORCHRUN, read_rounds, read_status, script, small_bert
 from torch import Tensor, nn
 
-from pruneloop.objectives import Batch, CrossEntropy
 from pruneloop.pruning import GlobalL1, Masks, PrunedModel, prunable_weights, selection
-from pruneloop.step_graphs import can_be_captured
-from pruneloop.training import LOOK_EVERY, FineTuning, Recipe
+from pruneloop.training import LOOK_EVERY, Batch, CrossEntropy, FineTuning, Recipe, can_be_captured
 
 CUDA = pytest.param(
     "cuda",

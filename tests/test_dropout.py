@@ -7,8 +7,8 @@ import torch
 from support import composed, experiment, read_rounds, small_classifier
 from torch import Tensor, nn
 
-from pruneloop import dropout
-from pruneloop.dropout import QuickDropout
+from pruneloop.training import dropout
+from pruneloop.training.dropout import QuickDropout
 
 
 def dropped(layer: nn.Module, given: Tensor, seed: int = 0) -> Tensor:

@@ -10,8 +10,8 @@ from support import small_bert
 from torch import Tensor, nn
 
 from pruneloop.evidence import input_norms, moved, saliency
-from pruneloop.objectives import Batch, CrossEntropy
 from pruneloop.pruning import prunable_weights
+from pruneloop.training import Batch, CrossEntropy
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ from support import composed, experiment, read_rounds, small_classifier
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pruneloop.first_token import FirstTokenOnly, Shortcut
+from pruneloop.training import Shortcut
+from pruneloop.training.first_token import FirstTokenOnly
 
 TAKEN = ["Bert", "Roberta", "XLMRoberta", "Camembert", "Electra"]
 LEFT_ALONE = ["Albert", "DebertaV2", "DistilBert", "ModernBert", "XLNet"]
@@ -112,7 +113,7 @@ def test_a_run_takes_it_and_its_checkpoint_is_the_plain_models(tmp_path, monkeyp
     monkeypatch.setattr(FirstTokenOnly, "__enter__", counted)
     with_it = run("short")
     assert entered > 8  # the proof, each step, each evaluation
-    monkeypatch.setattr("pruneloop.first_token._last_layer", lambda model: None)
+    monkeypatch.setattr("pruneloop.training.first_token._last_layer", lambda model: None)
     entered = 0
     without = run("plain")
     assert entered == 0
@@ -132,6 +133,6 @@ def test_layers_that_are_skipped_are_not_overridden(
     words = ("data.train_rows=120", "data.test_rows=40", "model.hidden=16", "rounds=1")
     words += ("model.intermediate=32", "device=cpu", "prune=units", "prune.units=[layers]")
     monkeypatch.setattr(FirstTokenOnly, "__enter__", never)
-    monkeypatch.setattr("pruneloop.first_token._proves_equal", lambda *_: True)
+    monkeypatch.setattr("pruneloop.training.first_token._proves_equal", lambda *_: True)
     experiment(composed(*words, "prune.amount=0.5"), tmp_path, [])
     assert read_rounds(tmp_path)[-1]["zeros"] > 0

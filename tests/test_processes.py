@@ -107,8 +107,7 @@ from support import small_bert
 from pruneloop.data.batches import TrainingBatches
 from pruneloop.evidence import input_norms, saliency
 from pruneloop.pruning import Groups, Masks, Method, Single, criteria, prunable_weights
-from pruneloop.objectives import CrossEntropy
-from pruneloop.training import FineTuning, Recipe
+from pruneloop.training import CrossEntropy, FineTuning, Recipe
 from pruneloop.evidence import moved
 
 def collate(rows):

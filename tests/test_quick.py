@@ -10,9 +10,9 @@ from support import Life, composed, experiment, read_rounds, small_classifier
 
 from pruneloop.config import Device
 from pruneloop.errors import EnvironmentFault
-from pruneloop.first_token import Shortcut
 from pruneloop.machine import check_compiler
-from pruneloop.quick import Compiled, Quick
+from pruneloop.training import Quick, Shortcut
+from pruneloop.training.quick import Compiled
 
 SMALL = ("data.train_rows=120", "data.test_rows=40", "model.hidden=16", "model.intermediate=32")
 SHORT = (*SMALL, "rounds=1", "device=cpu", "finetune.dense_epochs=1")

@@ -3,16 +3,35 @@
 tests/test_cuda.py has the same with real graphs.
 """
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from accelerate import Accelerator
 from support import small_bert, small_classifier
-from test_training import FixedBatches, recipe
 
-from pruneloop import step_graphs
-from pruneloop.objectives import Batch
-from pruneloop.step_graphs import StepGraphs, can_be_captured
-from pruneloop.training import FineTuning
+from pruneloop.training import Batch, FineTuning, Recipe, can_be_captured, step_graphs
+from pruneloop.training.step_graphs import StepGraphs
+
+
+class Batches(list[Batch]):
+    """The same batches in every epoch."""
+
+    def epoch(self, round_number: int, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        return iter(self[skip:])
+
+
+def batches(*rows: int) -> Batches:
+    """Return batches of so many rows each."""
+    generator = torch.Generator().manual_seed(5)
+    return Batches(
+        {
+            "input_ids": torch.randint(1, 30, (size, 6), generator=generator),
+            "attention_mask": torch.ones(size, 6, dtype=torch.int64),
+            "labels": torch.randint(0, 2, (size,), generator=generator),
+        }
+        for size in rows
+    )
 
 
 @pytest.fixture
@@ -39,9 +58,9 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
 def fine_tuning(graphs: bool, accumulation: int = 1) -> tuple[FineTuning, list[torch.Tensor]]:
     torch.manual_seed(0)
     model = small_bert(vocab_size=30, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    asked, batches = recipe(accumulation=accumulation), FixedBatches(4, 4, 3, 4, 3)
+    asked, given = Recipe(1, 1e-3, accumulation, 0.1, 0.1, 1.0), batches(4, 4, 3, 4, 3)
     tuning = FineTuning(
-        model, batches, Accelerator(cpu=True), lambda: None, asked, 0, 1, captured=graphs
+        model, given, Accelerator(cpu=True), lambda: None, asked, 0, 1, captured=graphs
     )
     return tuning, [parameter.detach() for parameter in model.parameters()]
 

@@ -13,15 +13,17 @@ from torch.nn.utils import prune
 from transformers import get_linear_schedule_with_warmup
 
 from pruneloop.errors import InvariantError
-from pruneloop.objectives import Batch, CrossEntropy, Distillation
 from pruneloop.pruning import GlobalL1, Masks, prunable_weights
 from pruneloop.training import (
     LOOK_EVERY,
+    Batch,
+    CrossEntropy,
+    Distillation,
     FineTuning,
     Progress,
     Recipe,
-    seed_epoch,
 )
+from pruneloop.training.fine_tuning import seed_epoch
 
 NO_CLIP = 1e9
 

@@ -27,18 +27,16 @@ from pruneloop.data.batches import (
 from pruneloop.data.loading import Data, load_splits, tokenise_splits
 from pruneloop.data.splits import Splits, texts_of
 from pruneloop.engine import Engine, HeldOut, Split
-from pruneloop.first_token import Shortcut
 from pruneloop.model.build import Classifier, build, labels_of
 from pruneloop.model.tokenizers import add_nfc
 from pruneloop.model.values import check_finite, check_prunable
-from pruneloop.objectives import Batch, Distillation
 from pruneloop.plan import Plan, make_plan
 from pruneloop.pruning import Masks, PrunedModel, prunable_weights
 from pruneloop.pruning.scope import what_is_left
-from pruneloop.quick import Quick
 from pruneloop.rounding import check_takes
 from pruneloop.shrinking import check_known, encoder_layers
 from pruneloop.teacher import Itself, Teacher, given_teacher
+from pruneloop.training import Batch, Distillation, Quick, Shortcut
 
 log = logging.getLogger(__name__)
 

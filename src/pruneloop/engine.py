@@ -23,12 +23,17 @@ from pruneloop.evaluation import (
     mean_loss,
 )
 from pruneloop.evidence import input_norms, moved, saliency, turns
-from pruneloop.objectives import Batch, CrossEntropy, Objective
 from pruneloop.pruning import Evidence, Masks, PrunedModel
-from pruneloop.quick import Quick
-from pruneloop.step_graphs import can_be_captured
 from pruneloop.teacher import Teacher
-from pruneloop.training import FineTuning, Recipe
+from pruneloop.training import (
+    Batch,
+    CrossEntropy,
+    FineTuning,
+    Objective,
+    Quick,
+    Recipe,
+    can_be_captured,
+)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from pruneloop.objectives import Batch, Objective, group_losses
 from pruneloop.pruning import Layers, names_by_layer
+from pruneloop.training import Batch, Objective, group_losses
 
 Weights = Mapping[str, nn.Parameter]
 

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from pruneloop.errors import InputError, listed
 from pruneloop.evaluation import all_logits
 from pruneloop.locating import find_checkpoint
-from pruneloop.objectives import Distillation
 from pruneloop.prediction import labels_of, load_classifier
 from pruneloop.records import Text
+from pruneloop.training import Distillation
 
 
 class Teacher(Protocol):

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from pruneloop.objectives import Batch
+from pruneloop.training.objectives import Batch
 
 Numbers = tuple[Tensor, ...]
 

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 import torch
 from transformers import PreTrainedModel
 
-from pruneloop.dropout import QuickDropout
-from pruneloop.first_token import Shortcut
+from pruneloop.training.dropout import QuickDropout
+from pruneloop.training.first_token import Shortcut
 
 
 class Quick:

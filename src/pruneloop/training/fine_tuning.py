@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from pruneloop.errors import InvariantError
-from pruneloop.objectives import UNWEIGHTED, Batch, Objective
-from pruneloop.update import Update
+from pruneloop.training.objectives import UNWEIGHTED, Batch, Objective
+from pruneloop.training.update import Update
 
 LOOK_EVERY = 25
 """Losses are means over so many steps, and weights are looked at as often: a GPU has to be waited

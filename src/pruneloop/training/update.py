@@ -7,8 +7,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from pruneloop.objectives import Batch, Objective, group_losses
-from pruneloop.step_graphs import StepGraphs
+from pruneloop.training.objectives import Batch, Objective, group_losses
+from pruneloop.training.step_graphs import StepGraphs
 
 
 class Update:
