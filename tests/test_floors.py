@@ -15,8 +15,8 @@ FLOORS = [
     {"control", "data", "model", "training", "evaluation", "checkpoint", "tracking", "report"}
     | {"hub", "inspection", "locating", "machine", "shrinking"},
     {"prediction"},
-    {"dropout", "evidence", "first_token", "teacher", "facts", "plan", "run_state"},
-    {"deployed", "exports", "quick"},
+    {"evidence", "teacher", "facts", "plan", "run_state"},
+    {"deployed", "exports"},
     {"dense", "engine", "identity", "measurement", "recorder", "rounding"},
     {"assembly", "checkpointer", "deployment"},
     {"watch"},

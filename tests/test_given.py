@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from support import SHORT, SMALL, SMALL_DATA, SMALL_MODEL, composed, experiment, read_rounds
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from pruneloop import training
 from pruneloop.data.loading import load_splits
 from pruneloop.engine import Engine
 from pruneloop.errors import ConfigError, InputError
+from pruneloop.training import update
 
 LEARNING = ("finetune.dense_learning_rate=1e-2", "finetune.dense_epochs=3")
 
@@ -104,14 +104,14 @@ def test_the_teacher_is_round_0_without_dropout(
 ) -> None:
     """Its logits by row number, looked up by every batch, whichever order the rows come in."""
     seen, looked_up = [], []
-    teach, group_losses = Engine.teach, training.group_losses
+    teach, group_losses = Engine.teach, update.group_losses
     monkeypatch.setattr(Engine, "teach", lambda *a: seen.append(teach(*a)) or seen[-1])
 
     def watched(model, group, accelerator, objective):
         looked_up.extend(group)
         return group_losses(model, group, accelerator, objective)
 
-    monkeypatch.setattr(training, "group_losses", watched)
+    monkeypatch.setattr(update, "group_losses", watched)
     options = (*SMALL, "distill=logits", "model.dropout=0.5", "rounds=1")
     experiment(composed(*options), tmp_path, [])
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "checkpoint").eval()
