@@ -11,6 +11,8 @@ import pytest
 
 # Before torch and datasets are imported: one thread, no hub, and a cache of our own.
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+# What determinism on a GPU asks for, before cuBLAS first looks.
+os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 os.environ["LC_ALL"] = "C.UTF-8"  # pages follow the locale
 
 from support import ROOT, Command

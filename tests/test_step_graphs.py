@@ -3,7 +3,9 @@
 tests/test_cuda.py has the same with real graphs.
 """
 
-from collections.abc import Iterator
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from accelerate import Accelerator
 from support import small_bert, small_classifier
 
 from pruneloop.training import Batch, FineTuning, Recipe, can_be_captured, step_graphs
-from pruneloop.training.step_graphs import StepGraphs
+from pruneloop.training.step_graphs import Step, StepGraphs
 
 
 class Batches(list[Batch]):
@@ -39,14 +41,16 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
     """The batches that were captured; a replay does the step anew, of its own batch alone."""
     seen: list[Batch] = []
 
-    def capture(graphs: StepGraphs, batch: Batch) -> step_graphs._Graph:
+    def capture(
+        graphs: StepGraphs, batch: Batch, step: Step, rehearse: Callable[[Batch], None]
+    ) -> step_graphs._Graph:
         own = {name: torch.zeros_like(value) for name, value in batch.items()}
         seen.append(own)
-        graphs._rehearse({name: value.clone() for name, value in batch.items()})
+        rehearse({name: value.clone() for name, value in batch.items()})
         numbers = (torch.zeros(()), torch.zeros(()))
 
         def replay() -> None:
-            for number, found in zip(numbers, graphs._step(own), strict=True):
+            for number, found in zip(numbers, step(own), strict=True):
                 number.copy_(found)
 
         return step_graphs._Graph(own, replay, numbers)
@@ -90,9 +94,41 @@ def test_a_state_goes_on_with_graphs(captured: list[Batch]) -> None:
     assert all(map(torch.equal, weights, copies))
 
 
+def test_a_rounds_moments_go_with_it(captured: list[Batch]) -> None:
+    """Without the garbage collector, which may come when the next round has no memory left."""
+    tuning, _ = fine_tuning(True)
+    assert list(tuning)
+    moments = weakref.ref(tuning._update._optimizer)
+    gc.disable()
+    try:
+        # The capture that stands in here keeps the step, which a real one does not.
+        tuning._update._graphs._graphs.clear()
+        del tuning
+        assert moments() is None
+    finally:
+        gc.enable()
+
+
+def test_nothing_is_collected_during_a_capture() -> None:
+    with pytest.raises(ZeroDivisionError), step_graphs._no_collection():
+        assert not gc.isenabled()
+        raise ZeroDivisionError
+    assert gc.isenabled()
+
+
 def test_accumulated_gradients_are_of_no_graph(captured: list[Batch]) -> None:
     list(fine_tuning(True, accumulation=2)[0])
     assert not captured
+
+
+def test_other_attention_is_not_captured() -> None:
+    class OnAGpu:
+        device, num_processes, scaler = torch.device("cuda"), 1, None
+
+    model = small_classifier("Bert")
+    assert can_be_captured(model, OnAGpu())
+    model.set_attn_implementation("eager")
+    assert not can_be_captured(model, OnAGpu())
 
 
 def test_a_cpus_steps_are_no_graphs() -> None:

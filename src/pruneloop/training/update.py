@@ -38,7 +38,7 @@ class Update:
         self._max_grad_norm = max_grad_norm
         self._optimizer = make_optimizer(model, weight_decay, captured)
         self._scaler: torch.amp.GradScaler | None = getattr(accelerator, "scaler", None)
-        self._graphs = StepGraphs(self._step, self._rehearse) if captured else None
+        self._graphs = StepGraphs() if captured else None
 
     def __call__(self, group: Sequence[Batch], rate: float) -> tuple[Tensor, ...]:
         """Train on a global batch with a learning rate.
@@ -47,7 +47,10 @@ class Update:
             The loss and the norm of the gradients, good until the next step.
         """
         _set_rate(self._optimizer, rate)
-        return self._step(*group) if self._graphs is None else self._graphs(*group)
+        if self._graphs is None:
+            return self._step(*group)
+        (batch,) = group
+        return self._graphs(batch, self._step, self._rehearse)
 
     @property
     def may_skip(self) -> bool:
@@ -92,6 +95,8 @@ class Update:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` returned in another process."""
         _load_moments(self._optimizer, state)
+        if self._graphs is not None:  # what was captured has other moments
+            self._graphs = StepGraphs()
         names = [name for name in state if name.startswith("scaler.")]
         if names and self._scaler is not None:
             scaled = {name.removeprefix("scaler."): state[name].item() for name in names}
