@@ -10,7 +10,7 @@ Both begin with the same weights, tokenizer and rows (NSMC's, or the built-in sa
 the loop by `torch.nn.utils.prune`. Each is a process of its own, in turns: process CPU time, with
 one thread on a CPU, and wall time. Every pair has a seed of its own. Prints the medians and writes
 all of it as JSON, after every pair: the same command goes on where it was cut off. `--against
-sweep` has a sweep of four amounts in the Trainer's place; `--table` writes docs/speed.md's table.
+sweep` has a sweep of four amounts in the Trainer's place; `--table` writes README's table.
 """
 
 import argparse
