@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-_FAMILIES = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
+FAMILIES = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
+"""BERT and what has its forward: it branches on no value, and draws no number on the CPU."""
+
 _TOLERANCE = 1e-5  # of the largest logit
 
 
@@ -82,7 +84,7 @@ def _first_position(
 def _last_layer(model: PreTrainedModel) -> nn.Module | None:
     """Return the last layer of an encoder whose classifier reads the first token."""
     config = model.config
-    if config.model_type not in _FAMILIES or getattr(config, "is_decoder", False):
+    if config.model_type not in FAMILIES or getattr(config, "is_decoder", False):
         return None
     if getattr(config, "_attn_implementation", None) not in ("sdpa", "eager"):
         return None

@@ -15,13 +15,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from pruneloop.training.first_token import FAMILIES
 from pruneloop.training.objectives import Batch
 
 Numbers = tuple[Tensor, ...]
 Step = Callable[[Batch], Numbers]
-
-# Their forwards branch on no value and draw no number on the CPU, which a graph would freeze.
-_FAMILIES = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 
 
 def can_be_captured(model: nn.Module, accelerator: Accelerator) -> bool:
@@ -29,14 +27,15 @@ def can_be_captured(model: nn.Module, accelerator: Accelerator) -> bool:
 
     Not with the scaler of fp16, which waits for the GPU to know whether a step overflowed, nor
     with several processes, which wait for each other, nor with other attention than torch's own,
-    for which transformers looks at the mask's values or copies a number to the GPU.
+    for which transformers looks at the mask's values or copies a number to the GPU, nor of families
+    whose forward may do such things, which a graph would freeze.
     """
     config = getattr(model, "config", None)
     return (
         accelerator.device.type == "cuda"
         and accelerator.num_processes == 1
         and getattr(accelerator, "scaler", None) is None
-        and getattr(config, "model_type", None) in _FAMILIES
+        and getattr(config, "model_type", None) in FAMILIES
         and getattr(config, "_attn_implementation", None) == "sdpa"
     )
 
