@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="of steps")
     parser.add_argument("--ties", action="store_true", help="weights rounded to 0.001")
     parser.add_argument("--only", choices=["prune", "steps"], help="measure one part only")
-    parser.add_argument("--json", type=Path, default=Path("bench_pruning.json"))
+    parser.add_argument("--json", type=Path, default=Path("outputs/bench_pruning.json"))
     options = parser.parse_args()
     rank = int(os.environ.get("RANK", "0"))
     device = torch.device(options.device, rank if options.device == "cuda" else None)
