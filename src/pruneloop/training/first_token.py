@@ -1,7 +1,7 @@
 """The last layer for the first token alone: all that a classifier reads of it.
 
-Queries, attention output and feed-forward of the last layer are one position instead of all;
-its keys and values stay whole. The logits and the gradients are the same but for rounding;
+Queries, attention output and feed-forward of the last layer are one position instead of all, and
+its keys and values are never computed. The logits and the gradients are the same but for rounding;
 dropout draws fewer numbers. The change lives inside `FirstTokenOnly` alone: outside of it the
 model is the plain one, for saving, exports and their verification.
 """
@@ -65,20 +65,38 @@ class FirstTokenOnly(AbstractContextManager[None]):
 def _first_position(
     layer: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any
 ) -> Tensor:
-    inner, states, mask = layer.attention.self, hidden_states, attention_mask
-    first = states[:, :1]
-    query, key, value = (
-        linear(given).unflatten(-1, (-1, inner.attention_head_size)).transpose(1, 2)
-        for linear, given in ((inner.query, first), (inner.key, states), (inner.value, states))
-    )
-    if mask is not None:
-        mask = mask[:, :, :1]
-        mask = mask if mask.dtype == torch.bool else mask.to(query.dtype)
-    rate = inner.dropout.p if inner.training else 0.0
-    read = nn.functional.scaled_dot_product_attention(query, key, value, mask, dropout_p=rate)
-    attended = layer.attention.output(read.transpose(1, 2).flatten(2), first)
-    given: Tensor = layer.feed_forward_chunk(attended)
+    first = hidden_states[:, :1]
+    read = _attended(layer.attention.self, hidden_states, attention_mask)
+    given: Tensor = layer.feed_forward_chunk(layer.attention.output(read, first))
     return given
+
+
+def _attended(inner: Any, states: Tensor, mask: Tensor | None) -> Tensor:
+    """Return what the first position reads of all, rows x 1 x width.
+
+    With one query q a row, q (K h) is (q K) h, and the sum of p V h is V times the sum of p h:
+    the matrices of keys and values meet one vector a row and head instead of every position.
+    """
+    heads = (-1, inner.attention_head_size)
+    keys, values = (linear.weight.unflatten(0, heads) for linear in (inner.key, inner.value))
+    key_bias, value_bias = (linear.bias.unflatten(0, heads) for linear in (inner.key, inner.value))
+    # Heads first: rows are the batch of one matrix product a head.
+    query = inner.query(states[:, 0]).unflatten(-1, heads).transpose(0, 1) * heads[1] ** -0.5
+    asked = (query @ keys).transpose(0, 1)
+    scores = asked @ states.transpose(1, 2)
+    # The same for all positions: it changes nothing, but gives the bias its gradient of 0.
+    scores = scores + (query * key_bias[:, None]).sum(-1).t()[..., None]
+    if mask is not None:
+        mask = mask[:, :, 0]
+        scores = (
+            scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+        )
+    rate = inner.dropout.p if inner.training else 0.0
+    shares = nn.functional.dropout(scores.softmax(-1), rate)
+    seen = (shares @ states).transpose(0, 1)
+    # Dropout leaves shares that do not add up to 1.
+    read = seen @ values.transpose(1, 2) + shares.sum(-1).t()[..., None] * value_bias[:, None]
+    return read.transpose(0, 1).flatten(1)[:, None]
 
 
 def _last_layer(model: PreTrainedModel) -> nn.Module | None:
