@@ -11,14 +11,15 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from sklearn.metrics import accuracy_score, f1_score
-from support import small_bert
+from support import composed, small_bert
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from transformers import BertForSequenceClassification
 
-from pruneloop.data.batches import evaluation_loader, padding
+from pruneloop.assembly import assemble, read_rows
+from pruneloop.data.batches import evaluation_loader, padding, shortest_first
 from pruneloop.errors import InvariantError
-from pruneloop.evaluation import evaluate_model
+from pruneloop.evaluation import all_logits, scores_of
 from pruneloop.metric import ClassificationScores
 from pruneloop.model.tokenizers import train_wordpiece
 
@@ -92,7 +93,7 @@ def test_every_row_is_scored_once(
     tmp_path: Path,
 ) -> None:
     model, loader = accelerator.prepare(model.train(), loader)
-    scores = evaluate_model(model, loader, accelerator, COUNT, tmp_path)
+    scores = scores_of(*all_logits(model, loader, accelerator, COUNT), tmp_path)
     model.eval()
     with torch.inference_mode():
         logits = torch.cat([model(torch.tensor([row])).logits for row in rows["input_ids"]])
@@ -108,12 +109,11 @@ def test_another_count_of_rows_is_an_error(
     model: BertForSequenceClassification,
     loader: DataLoader,
     accelerator: Accelerator,
-    tmp_path: Path,
     claimed: int,
 ) -> None:
     model, loader = accelerator.prepare(model, loader)
     with pytest.raises(InvariantError, match=f"21 rows were evaluated instead of {claimed}"):
-        evaluate_model(model, loader, accelerator, claimed, tmp_path)
+        all_logits(model, loader, accelerator, claimed)
 
 
 def test_a_loss_that_is_no_number_is_an_error(
@@ -126,7 +126,35 @@ def test_a_loss_that_is_no_number_is_an_error(
         model.classifier.bias[0] = float("nan")
     model, loader = accelerator.prepare(model, loader)
     with pytest.raises(InvariantError, match="loss is not finite"):
-        evaluate_model(model, loader, accelerator, COUNT, tmp_path)
+        scores_of(*all_logits(model, loader, accelerator, COUNT), tmp_path)
+
+
+def test_one_pass_scores_validation_and_test_as_two_would(tmp_path: Path) -> None:
+    """Rows of both lie in each batch; the predictions of test keep its own order."""
+    rows = ("data.train_rows=60", "data.test_rows=37", "data.validation=0.3")
+    config = composed(*rows, "model.hidden=16", "device=cpu")
+    parts = assemble(config, read_rows(config), Accelerator(cpu=True), tmp_path)
+    model, data = parts.classifier.model, parts.data
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(8)  # so that predictions differ
+    looks: list[int] = []
+    validation, test = parts.engine.measure(lambda: looks.append(1))
+    assert len(looks) == len(parts.engine.held_out.both.loader) > 0
+    for name, scores, split in (
+        ("validation", validation, data.validation),
+        ("test", test, data.test),
+    ):
+        texts = [split.rows[index] for index in shortest_first(split.rows)]
+        with torch.inference_mode():
+            logits = torch.cat([model(torch.tensor([row["input_ids"]])).logits for row in texts])
+        true = torch.tensor([row["label"] for row in texts])
+        assert 0.2 < scores.accuracy < 0.8, name  # other rows would have another one
+        assert scores.predictions.tolist() == logits.argmax(-1).tolist(), name
+        assert scores.accuracy == accuracy_score(true, logits.argmax(-1)), name
+        assert scores.loss == pytest.approx(float(cross_entropy(logits, true)), rel=1e-4), name
+        assert torch.allclose(scores.confidences, logits.softmax(-1).amax(-1), atol=1e-4), name
+    assert parts.engine.validate(lambda: None).accuracy == validation.accuracy
 
 
 @pytest.mark.more

@@ -180,7 +180,7 @@ def test_every_method_goes_on_bit_for_bit(tmp_path: Path, method: tuple[str, ...
     life = start(
         tmp_path / "killed",
         *method,
-        before=functools.partial(die_at, EVALUATION, 4),
+        before=functools.partial(die_at, EVALUATION, 3),
     )
     assert life.wait() == -signal.SIGKILL, life.errors
     finish(tmp_path / "killed", *method)
@@ -395,7 +395,7 @@ MORE_WINDOWS = [
     (("shutil", "rmtree"), 6),
     (STATE_FILE, 5),
     (FOLDER_FLUSH, 6),
-    (EVALUATION, 4),
+    (EVALUATION, 3),
     (GATHER, 3),
     (EXPORT, 1),
     (EXPORT_CHECK, 1),

@@ -45,8 +45,8 @@ def prepare(folder: Path, kill: bool) -> None:
     environment(folder)
     if kill:
         # trackio sends what it is told within a second or two.
-        before_call(EVALUATION, 3, functools.partial(time.sleep, 3))
-        die_at(EVALUATION, 4)
+        before_call(EVALUATION, 2, functools.partial(time.sleep, 3))
+        die_at(EVALUATION, 3)
 
 
 def tensorboard(folder: Path) -> Series:

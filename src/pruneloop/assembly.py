@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
 
 from pruneloop.config import (
@@ -168,12 +169,17 @@ def _held_out(
     """Return what is measured on; of validation also a sample of so many rows at most."""
 
     def split(name: str, rows: Dataset) -> Split:
-        return Split(name, loader(rows), len(rows), scores)
+        return Split(name, loader(rows), len(rows))
 
     rows = data.validation.rows
-    sample = rows.select(range(0, len(rows), -(-len(rows) // most)))  # from all over the split
+    both = concatenate_datasets([rows, data.test.rows])
     return HeldOut(
-        split("validation", rows), split("test", data.test.rows), split("sample", sample)
+        validation=split("validation", rows),
+        both=split("validation and test", both),
+        of_test=torch.tensor(shortest_first(both)) >= len(rows),
+        # From all over the split.
+        sample=split("sample", rows.select(range(0, len(rows), -(-len(rows) // most)))),
+        cache=scores,
     )
 
 

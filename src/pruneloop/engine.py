@@ -19,8 +19,8 @@ from pruneloop.errors import InvariantError
 from pruneloop.evaluation import (
     Scores,
     all_logits,
-    evaluate_model,
     mean_loss,
+    scores_of,
 )
 from pruneloop.evidence import input_norms, moved, saliency, turns
 from pruneloop.pruning import Evidence, Masks, PrunedModel
@@ -38,24 +38,27 @@ from pruneloop.training import (
 
 @dataclass(frozen=True)
 class Split:
-    """A split to measure on: its name, its loader, as accelerate prepared it, and its rows.
-
-    `cache` is a folder for what scores keep while they are counted.
-    """
+    """Rows to measure on: their name, their loader, as accelerate prepared it, and their number."""
 
     name: str
     loader: DataLoader[Any]
     rows: int
-    cache: Path
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What is measured on; `sample` is what of validation says which layers are missed."""
+    """What is measured on.
+
+    `both` is validation and test, to be read in one pass; `of_test` says which of its rows, in its
+    loader's order, are test's. `sample` is what of validation says which layers are missed.
+    `cache` is a folder for what scores keep while they are counted.
+    """
 
     validation: Split
-    test: Split
+    both: Split
+    of_test: Tensor
     sample: Split
+    cache: Path
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,7 @@ class Engine:
 
     def _loss(self, look: Callable[[], None]) -> float:
         """Return the loss on the sample of validation; every process the same."""
-        sample = self.held_out.sample
-        return mean_loss(
-            *all_logits(self.model, sample.loader, self.accelerator, sample.rows, look)
-        )
+        return mean_loss(*self._logits(self.held_out.sample, look))
 
     def fine_tuning(
         self,
@@ -159,12 +159,25 @@ class Engine:
         with self.quick():
             return self.teacher.logits(self.accelerator, look)
 
-    def measure(self, split: Split, look: Callable[[], None]) -> Scores:
-        """Score the model on a split; `look` is called before every batch."""
+    def validate(self, look: Callable[[], None]) -> Scores:
+        """Score the model on validation; `look` is called before every batch."""
         with self.quick():
-            return evaluate_model(
-                self.model, split.loader, self.accelerator, split.rows, split.cache, look
-            )
+            logits, labels = self._logits(self.held_out.validation, look)
+        return scores_of(logits, labels, self.held_out.cache)
+
+    def measure(self, look: Callable[[], None]) -> tuple[Scores, Scores]:
+        """Score the model on validation, and on test; `look` is called before every batch."""
+        held_out = self.held_out
+        with self.quick():
+            logits, labels = self._logits(held_out.both, look)
+        validation, test = (
+            scores_of(logits[rows], labels[rows], held_out.cache)
+            for rows in (~held_out.of_test, held_out.of_test)
+        )
+        return validation, test
+
+    def _logits(self, split: Split, look: Callable[[], None]) -> tuple[Tensor, Tensor]:
+        return all_logits(self.model, split.loader, self.accelerator, split.rows, look)
 
     @contextmanager
     def plain(self) -> Iterator[None]:

@@ -38,8 +38,8 @@ def all_logits(
 ) -> tuple[Tensor, Tensor]:
     """Return a model's logits (rows x labels, float32) and the labels, in the loader's order.
 
-    Both are complete on every process, and on the CPU. `look` is called before every
-    batch; it may stop the evaluation by raising.
+    `accelerator` has prepared model and loader. Both results are complete on every process, and on
+    the CPU. `look` is called before every batch; it may stop the evaluation by raising.
 
     Raises:
         InvariantError: not exactly `rows` rows were seen.
@@ -72,26 +72,18 @@ def mean_loss(logits: Tensor, labels: Tensor) -> float:
     return loss
 
 
-def evaluate_model(
-    model: nn.Module,
-    loader: DataLoader[Any],
-    accelerator: Accelerator,
-    rows: int,
-    cache: Path,
-    look: Callable[[], None] = lambda: None,
-) -> Scores:
-    """Score a model on a loader that `accelerator` prepared; `look` as in `all_logits`.
+def scores_of(logits: Tensor, labels: Tensor, cache: Path) -> Scores:
+    """Score logits (rows x labels, float32).
 
     Args:
         cache: a folder for what the scores keep while they are counted.
 
     Raises:
-        InvariantError: not exactly `rows` rows were scored, or the loss is not finite.
+        InvariantError: the loss is not finite.
     """
     # `evaluate` takes half a second to load, which training need not wait for.
     from pruneloop.metric import ClassificationScores
 
-    logits, labels = all_logits(model, loader, accelerator, rows, look)
     loss = mean_loss(logits, labels)
     metric, predictions = ClassificationScores(cache), logits.argmax(-1)
     metric.add_batch(predictions=predictions, references=labels)

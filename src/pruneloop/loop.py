@@ -124,7 +124,7 @@ class Loop:
         """Measure the round, put it on record, and keep it or undo it."""
         state, pruned = self.live.state, self.live.pruned
         pruned.check()
-        validation, test = self.watch.validate(), self.watch.test()
+        validation, test = self.watch.measure()
         record = state.record(pruned, validation, test, self.plan.accepts)
         if record.kept:
             state.predict(test)

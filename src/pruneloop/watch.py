@@ -1,7 +1,7 @@
 """What looks after a stage: its bar, saving when due, stopping when asked, sealing weights."""
 
 from collections.abc import Callable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from pruneloop.checkpointer import Checkpointer, Live
@@ -39,15 +39,16 @@ class Watch:
 
     def validate(self) -> Scores:
         """Score the model on validation."""
-        return self._measure(self.engine.held_out.validation)
+        with self._over_rows(self.engine.held_out.validation) as look:
+            return self.engine.validate(look)
 
-    def test(self) -> Scores:
-        """Score the model on test."""
-        return self._measure(self.engine.held_out.test)
+    def measure(self) -> tuple[Scores, Scores]:
+        """Score the model on validation, and on test."""
+        with self._over_rows(self.engine.held_out.both) as look:
+            return self.engine.measure(look)
 
-    def _measure(self, split: Split) -> Scores:
-        with self.over(split.name, split.loader) as look:
-            return self.engine.measure(split, look)
+    def _over_rows(self, split: Split) -> AbstractContextManager[Callable[[], None]]:
+        return self.over(split.name, split.loader)
 
     def teach(self) -> None:
         """Have the teacher, where there is one, judge the training rows once."""
