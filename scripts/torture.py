@@ -57,7 +57,7 @@ from support import (  # noqa: E402
 Before = Callable[[], None]
 WINDOWS: list[tuple[Place, int]] = [
     *(((BACKWARD), 25), (STATE_FILE, 5), (EXPORT_RENAME, 1), (ZEROING, 2)),
-    *((READING, 1), (EVALUATION, 2), (EXPORT, 1), (REPORT, 1), (BACKWARD, 100)),
+    *((READING, 1), (EVALUATION, 1), (EXPORT, 1), (REPORT, 1), (BACKWARD, 100)),
     *((("os", "fsync"), 9), (("os", "rename"), 4), (("os", "replace"), 5)),
 ]
 TOKEN = "hf_aTokenThatIsNone0123"

@@ -213,7 +213,7 @@ def test_a_terminal_has_bars_and_a_log_has_none(tmp_path: Path):
     assert process.returncode == 0
     text = shown.decode()
     assert re.search(r"round 0/2 training: +\d+%\|.*\d+/540 \[\d\d:\d\d<\d\d:\d\d, .*it/s", text)
-    assert re.search(r"round 1/2 test: +\d+%", text)
+    assert re.search(r"round 1/2 validation and test: +\d+%", text)
     # What follows a bar's last carriage return on a line is what stays to be read.
     left = [piece.split("\r")[-1].strip() for piece in text.replace("\r\n", "\n").split("\n")]
     log = (tmp_path / "run/pruneloop.log").read_text()

@@ -130,7 +130,7 @@ def test_a_loss_that_is_no_number_is_an_error(
 
 
 def test_one_pass_scores_validation_and_test_as_two_would(tmp_path: Path) -> None:
-    """Rows of both lie in each batch; the predictions of test keep its own order."""
+    """The predictions of test keep its own order, though rows of both lie in a batch."""
     rows = ("data.train_rows=60", "data.test_rows=37", "data.validation=0.3")
     config = composed(*rows, "model.hidden=16", "device=cpu")
     parts = assemble(config, read_rows(config), Accelerator(cpu=True), tmp_path)
@@ -140,7 +140,8 @@ def test_one_pass_scores_validation_and_test_as_two_would(tmp_path: Path) -> Non
             parameter.mul_(8)  # so that predictions differ
     looks: list[int] = []
     validation, test = parts.engine.measure(lambda: looks.append(1))
-    assert len(looks) == len(parts.engine.held_out.both.loader) > 0
+    held_out = parts.engine.held_out
+    assert len(looks) == len(held_out.both.loader) == 1 and 0 < held_out.of_test.sum() < 55
     for name, scores, split in (
         ("validation", validation, data.validation),
         ("test", test, data.test),
@@ -155,6 +156,9 @@ def test_one_pass_scores_validation_and_test_as_two_would(tmp_path: Path) -> Non
         assert scores.loss == pytest.approx(float(cross_entropy(logits, true)), rel=1e-4), name
         assert torch.allclose(scores.confidences, logits.softmax(-1).amax(-1), atol=1e-4), name
     assert parts.engine.validate(lambda: None).accuracy == validation.accuracy
+    held_out.labels[0] = 1 - held_out.labels[0]
+    with pytest.raises(InvariantError, match="another order"):
+        parts.engine.measure(lambda: None)
 
 
 @pytest.mark.more

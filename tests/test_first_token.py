@@ -31,16 +31,18 @@ def model_of(family: str, **changed: object) -> PreTrainedModel:
     return model
 
 
+@pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("family", TAKEN)
-def test_logits_and_gradients_are_the_plain_ones(family: str, attention: str) -> None:
+def test_logits_and_gradients_are_the_plain_ones(family: str, attention: str, padded: bool) -> None:
+    rows = {name: rows for name, rows in ROWS.items() if padded or name != "attention_mask"}
     model = model_of(family, attn_implementation=attention)
     short = Shortcut(model)
     assert short.taken
 
     def outcome() -> tuple[Tensor, dict[str, Tensor]]:
         model.zero_grad()
-        given = model(**ROWS)
+        given = model(**rows)
         given.loss.backward()
         return given.logits.detach(), {n: p.grad.clone() for n, p in model.named_parameters()}
 
@@ -52,6 +54,18 @@ def test_logits_and_gradients_are_the_plain_ones(family: str, attention: str) ->
     far = 1e-6 * max(float(gradient.abs().max()) for gradient in gradients.values())
     for name, gradient in gradients.items():
         assert torch.allclose(gradient, found[name], atol=far), name
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_row_that_is_all_padding_gives_numbers(attention: str) -> None:
+    """As a tokenizer without special tokens makes of a text that it reads nothing of."""
+    model = model_of("Bert", attn_implementation=attention)
+    mask = ROWS["attention_mask"] * torch.tensor([[1], [1], [0], [1], [1]])
+    with Shortcut(model)():
+        given = model(**ROWS | {"attention_mask": mask})
+        given.loss.backward()
+    assert given.logits.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("family", LEFT_ALONE)

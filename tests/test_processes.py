@@ -1,5 +1,6 @@
 """Two real processes under torchrun: one folder, equal masks, exact evaluation."""
 
+import csv
 import functools
 import socket
 import subprocess
@@ -30,7 +31,7 @@ from pruneloop.machine import check_batches, check_same
 
 @pytest.mark.parametrize("method", [pytest.param("global_l1", marks=pytest.mark.more), "random"])
 def test_two_processes_make_one_run(command: Command, tmp_path: Path, method: str) -> None:
-    # 61 test rows in batches of 128 over two processes: the last one is uneven.
+    # 24 rows of validation and 61 of test in batches of 32 over two processes: the last is uneven.
     small = (*SMALL, "data.test_rows=61", f"prune={method}", "hydra.run.dir=run")
     # As the README starts it: without a GPU, each process could take itself for the only one.
     result = command(*small, "device=auto", launcher=TORCHRUN, CUDA_VISIBLE_DEVICES="")
@@ -41,8 +42,10 @@ def test_two_processes_make_one_run(command: Command, tmp_path: Path, method: st
     assert [r["zeros"] for r in rounds] == facts["planned_zeros"]
     # 216 training rows: 7 batches, 4 for each process.
     assert rounds[0]["steps"] == 4
-    # An accuracy over exactly 61 rows is a multiple of 1/61.
-    assert abs(61 * rounds[0]["test_accuracy"] - round(61 * rounds[0]["test_accuracy"])) < 1e-9
+    # Gathered rows are those that they are said to be.
+    with (tmp_path / "run/predictions.csv").open(encoding="utf-8-sig", newline="") as file:
+        said = [row["label"] == row["pruned"] for row in csv.DictReader(file)]
+    assert len(said) == 61 and sum(said) / 61 == pytest.approx(rounds[-1]["test_accuracy"])
     assert result.stdout.count("round  sparsity  model sparsity  shock acc.") == 1
 
 

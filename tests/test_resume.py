@@ -180,7 +180,7 @@ def test_every_method_goes_on_bit_for_bit(tmp_path: Path, method: tuple[str, ...
     life = start(
         tmp_path / "killed",
         *method,
-        before=functools.partial(die_at, EVALUATION, 3),
+        before=functools.partial(die_at, EVALUATION, 4),
     )
     assert life.wait() == -signal.SIGKILL, life.errors
     finish(tmp_path / "killed", *method)

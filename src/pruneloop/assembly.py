@@ -173,10 +173,13 @@ def _held_out(
 
     rows = data.validation.rows
     both = concatenate_datasets([rows, data.test.rows])
+    # Stable: each split's own rows stand in the order that they have alone.
+    order = shortest_first(both)
     return HeldOut(
         validation=split("validation", rows),
         both=split("validation and test", both),
-        of_test=torch.tensor(shortest_first(both)) >= len(rows),
+        of_test=torch.tensor(order) >= len(rows),
+        labels=torch.tensor(both["label"][:])[order],
         # From all over the split.
         sample=split("sample", rows.select(range(0, len(rows), -(-len(rows) // most)))),
         cache=scores,

@@ -49,14 +49,16 @@ class Split:
 class HeldOut:
     """What is measured on.
 
-    `both` is validation and test, to be read in one pass; `of_test` says which of its rows, in its
-    loader's order, are test's. `sample` is what of validation says which layers are missed.
-    `cache` is a folder for what scores keep while they are counted.
+    `both` is validation and test, to be read in one pass; of its rows, in its loader's order,
+    `of_test` says which are test's, and `labels` is what is known of them. `sample` is what of
+    validation says which layers are missed. `cache` is a folder for what scores keep while they
+    are counted.
     """
 
     validation: Split
     both: Split
     of_test: Tensor
+    labels: Tensor
     sample: Split
     cache: Path
 
@@ -166,10 +168,18 @@ class Engine:
         return scores_of(logits, labels, self.held_out.cache)
 
     def measure(self, look: Callable[[], None]) -> tuple[Scores, Scores]:
-        """Score the model on validation, and on test; `look` is called before every batch."""
+        """Score the model on validation, and on test; `look` is called before every batch.
+
+        Validation's are those of `validate` but for rounding: other rows stand beside them.
+
+        Raises:
+            InvariantError: the rows came in another order, so that nobody knows whose they are.
+        """
         held_out = self.held_out
         with self.quick():
             logits, labels = self._logits(held_out.both, look)
+        if not torch.equal(labels, held_out.labels):
+            raise InvariantError("rows were evaluated in another order than they were read in")
         validation, test = (
             scores_of(logits[rows], labels[rows], held_out.cache)
             for rows in (~held_out.of_test, held_out.of_test)

@@ -1,4 +1,4 @@
-"""Accuracy, macro-F1 and loss of a model on a split, exact under several processes."""
+"""Accuracy, macro-F1 and loss of a model on rows, exact under several processes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ from pruneloop.errors import InvariantError
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model reaches on a split; `loss` is the mean cross-entropy.
+    """What a model reaches on some rows; `loss` is the mean cross-entropy.
 
-    `predictions` is the predicted label of every row, int32, in the loader's order, and
+    `predictions` is the predicted label of every row, int32, in the order of the logits, and
     `confidences` its probability, float32.
     """
 

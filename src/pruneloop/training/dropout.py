@@ -17,7 +17,7 @@ class QuickDropout(AbstractContextManager[None]):
     """Has a model's dropout layers draw quickly, as long as the block runs."""
 
     def __init__(self, model: nn.Module) -> None:
-        """Look for them; attention draws its own within `scaled_dot_product_attention`."""
+        """Look for them; attention draws its own."""
         on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
         layers = [m for m in model.modules() if type(m) is nn.Dropout and not m.inplace]
         self._forwards = {

@@ -88,9 +88,10 @@ def _attended(inner: Any, states: Tensor, mask: Tensor | None) -> Tensor:
     scores = scores + (query * key_bias[:, None]).sum(-1).t()[..., None]
     if mask is not None:
         mask = mask[:, :, 0]
-        scores = (
-            scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-        )
+        if mask.dtype == torch.bool:  # not infinite: a row that is all padding would be none
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        else:
+            scores = scores + mask
     rate = inner.dropout.p if inner.training else 0.0
     shares = nn.functional.dropout(scores.softmax(-1), rate)
     seen = (shares @ states).transpose(0, 1)
