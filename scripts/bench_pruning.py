@@ -245,6 +245,8 @@ def main() -> None:
     parser.add_argument("--amount", type=float, default=0.2)
     parser.add_argument("--repeats", type=int, default=3, help="alternating repeats of the prune")
     parser.add_argument("--steps", type=int, default=5, help="alternating pairs of training steps")
+    shapes = ["32x64", "8x48"]
+    parser.add_argument("--shapes", nargs="+", default=shapes, help="of steps: rows x tokens")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="of steps")
     parser.add_argument("--ties", action="store_true", help="weights rounded to 0.001")
     parser.add_argument("--only", choices=["prune", "steps"], help="measure one part only")
@@ -254,8 +256,8 @@ def main() -> None:
     device = torch.device(options.device, rank if options.device == "cuda" else None)
     rows = [] if options.only == "steps" else bench_prune(options, device)
     if options.only != "prune":
-        for batch, length in ((32, 64), (8, 48)):
-            rows += bench_step(options, device, batch, length)
+        for shape in options.shapes:
+            rows += bench_step(options, device, *map(int, shape.split("x")))
     if "RANK" in os.environ:
         _, masks = rounds_ours(make_model(options, device), options)
         torch.distributed.init_process_group("nccl" if options.device == "cuda" else "gloo")

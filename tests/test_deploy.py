@@ -5,6 +5,7 @@ import html
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -357,7 +358,8 @@ def test_deploying_again_takes_the_place_of_the_first(
     verbs.deploy([str(again / "checkpoint"), "--full-range"])
     lines = printed(capsys)
     assert lines[-1] == f"written: {again / 'deploy'}"
-    assert any(line.startswith("model.int8.onnx *") for line in lines)
+    # Which one depends on the processor: int8 over its full range is less exact without VNNI.
+    assert sum(bool(re.match(r"model\.\S+ \*", line)) for line in lines) == 1
     names = {path.name for path in (again / "deploy").iterdir()}
     assert not names & {"stale.txt", "model.int8.onnx.zst", "load_sparse.py"}
     assert not list(again.glob(".*deploy*"))
