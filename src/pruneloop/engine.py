@@ -178,7 +178,7 @@ class Engine:
         held_out = self.held_out
         with self.quick():
             logits, labels = self._logits(held_out.both, look)
-        if not torch.equal(labels, held_out.labels):
+        if bool((labels != held_out.labels).any()):
             raise InvariantError("rows were evaluated in another order than they were read in")
         validation, test = (
             scores_of(logits[rows], labels[rows], held_out.cache)
