@@ -72,10 +72,13 @@ def _first_position(
 
 
 def _attended(inner: Any, states: Tensor, mask: Tensor | None) -> Tensor:
-    """Return what the first position reads of all, rows x 1 x width.
+    """Return what the first position reads of all `states`, rows x 1 x width.
 
-    With one query q a row, q (K h) is (q K) h, and the sum of p V h is V times the sum of p h:
-    the matrices of keys and values meet one vector a row and head instead of every position.
+    `states` is rows x tokens x width; `mask`, rows x 1 x tokens x tokens, is True where a position
+    is read, or is to be added.
+
+    With one query q a row, q (K h) is (q K) h, and the sum of p V h is V times the sum of p h: the
+    matrices of keys and values meet one vector a row and head instead of every position.
     """
     heads = (-1, inner.attention_head_size)
     keys, values = (linear.weight.unflatten(0, heads) for linear in (inner.key, inner.value))
