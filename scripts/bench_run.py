@@ -170,7 +170,8 @@ def trainer_loop(given: argparse.Namespace, folder: Path, out: Path, seed: int) 
                 bf16=given.precision == "bf16",
                 use_cpu=given.device == "cpu",
                 train_sampling_strategy=given.sampling,
-                seed=seed,
+                # With one seed a round would repeat the last one's order and dropout.
+                seed=seed + 1000 * number,
                 save_strategy="no",
                 report_to="none",
                 disable_tqdm=True,
