@@ -273,6 +273,7 @@ def main() -> None:
     for line in rows:
         print("  ".join(str(line[key]).ljust(widths[key]) for key in line).rstrip())
     facts = {"torch": torch.__version__, "hardware": hardware, "options": vars(options)}
+    options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(facts | {"rows": rows}, indent=1, default=str))
 
 

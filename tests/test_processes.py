@@ -42,6 +42,8 @@ def test_two_processes_make_one_run(command: Command, tmp_path: Path, method: st
     assert [r["zeros"] for r in rounds] == facts["planned_zeros"]
     # 216 training rows: 7 batches, 4 for each process.
     assert rounds[0]["steps"] == 4
+    # An accuracy over exactly 61 rows is a multiple of 1/61.
+    assert abs(61 * rounds[0]["test_accuracy"] - round(61 * rounds[0]["test_accuracy"])) < 1e-9
     # Gathered rows are those that they are said to be.
     with (tmp_path / "run/predictions.csv").open(encoding="utf-8-sig", newline="") as file:
         said = [row["label"] == row["pruned"] for row in csv.DictReader(file)]
