@@ -65,6 +65,8 @@ def test_a_row_that_is_all_padding_gives_numbers(attention: str) -> None:
         given = model(**ROWS | {"attention_mask": mask})
         given.loss.backward()
     assert given.logits.isfinite().all()
+    plain = model(**ROWS | {"attention_mask": mask}).logits
+    assert torch.allclose(given.logits, plain, atol=1e-6)
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 

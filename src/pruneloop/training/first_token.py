@@ -89,14 +89,14 @@ def _attended(inner: Any, states: Tensor, mask: Tensor | None) -> Tensor:
     scores = asked @ states.transpose(1, 2)
     # The same for all positions: it changes nothing, but gives the bias its gradient of 0.
     scores = scores + (query * key_bias[:, None]).sum(-1).t()[..., None]
-    if mask is not None:
-        mask = mask[:, :, 0]
-        if mask.dtype == torch.bool:  # not infinite: a row that is all padding would be none
-            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        else:
-            scores = scores + mask
-    rate = inner.dropout.p if inner.training else 0.0
-    shares = nn.functional.dropout(scores.softmax(-1), rate)
+    if mask is not None and mask.dtype == torch.bool:
+        unread = ~mask[:, :, 0]
+        scores = scores.masked_fill(unread, torch.finfo(scores.dtype).min)
+        # As torch has it, a row that is all padding reads nothing.
+        shares = scores.softmax(-1).masked_fill(unread, 0.0)
+    else:
+        shares = (scores if mask is None else scores + mask[:, :, 0]).softmax(-1)
+    shares = nn.functional.dropout(shares, inner.dropout.p if inner.training else 0.0)
     seen = (shares @ states).transpose(0, 1)
     # Dropout leaves shares that do not add up to 1.
     read = seen @ values.transpose(1, 2) + shares.sum(-1).t()[..., None] * value_bias[:, None]
